@@ -1,0 +1,1 @@
+"""Runs models on devices; knows nothing of HTTP, Redis, users or jobs."""

@@ -1,0 +1,84 @@
+"""Text from tokens, as they come: never half a character, never a stop string.
+
+Window decoding as in Hugging Face's text-generation-inference and vLLM: a token's text may depend on its
+neighbours, so the tokens since the last emitted text are decoded together with those just before them, and what
+is new is the difference. OpenVINO's detokenizers mark an unfinished character with U+FFFD or leave it out,
+depending on how they were converted: in both cases there is nothing new until it is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+#: Decodes several token sequences in one call (one inference of the detokenizer model).
+DecodeBatch = Callable[[Sequence[Sequence[int]]], list[str]]
+
+#: A run of tokens without finished text is given out as it is after so many: no character is that long.
+MAX_UNFINISHED_TOKENS = 8
+
+
+@dataclass
+class TextStream:
+    """The text of one task. `stop` strings end it; the stop string itself is not part of the text."""
+
+    stop: tuple[str, ...] = ()
+    stopped: bool = False
+    _ids: list[int] = field(default_factory=list)
+    _window: int = 0
+    _read: int = 0
+    _held: str = ""
+
+    def windows(self, tokens: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Take new tokens; the two sequences to decode for `advance`: known text, and known and new text."""
+        self._ids.extend(tokens)
+        return self._ids[self._window : self._read], self._ids[self._window :]
+
+    def advance(self, known: str, full: str) -> str:
+        """The text to give out now, from the two decoded windows."""
+        unfinished = full.endswith("\ufffd") and len(self._ids) - self._read < MAX_UNFINISHED_TOKENS
+        if self.stopped or unfinished or len(full) <= len(known):
+            return ""
+        self._window, self._read = self._read, len(self._ids)
+        self._held += full[len(known) :]
+        return self._give_out()
+
+    def finish(self, known: str, full: str) -> str:
+        """The rest of the text when no token will follow: what was held back is given out, half a character not."""
+        if self.stopped:
+            return ""
+        text = self._held + full[len(known) :].rstrip("\ufffd")
+        self._held = ""
+        return text
+
+    def _give_out(self) -> str:
+        found = [at for s in self.stop if (at := self._held.find(s)) >= 0]
+        if found:
+            self.stopped = True
+            text, self._held = self._held[: min(found)], ""
+            return text
+        keep = max((overlap(self._held, s) for s in self.stop), default=0)
+        cut = len(self._held) - keep
+        text, self._held = self._held[:cut], self._held[cut:]
+        return text
+
+
+def overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`: so much must wait for the next token."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+def advance_all(
+    decode: DecodeBatch, streams: Sequence[TextStream], tokens: Sequence[Sequence[int]]
+) -> list[str]:
+    """The new text of each stream after its new tokens, with one decode call for all of them."""
+    pairs = [stream.windows(new) for stream, new in zip(streams, tokens, strict=True)]
+    decoded = decode([ids for pair in pairs for ids in pair]) if pairs else []
+    return [s.advance(decoded[2 * i], decoded[2 * i + 1]) for i, s in enumerate(streams)]
+
+
+def finish_all(decode: DecodeBatch, streams: Sequence[TextStream]) -> list[str]:
+    """The held-back text of streams that have ended."""
+    pairs = [stream.windows(()) for stream in streams]
+    decoded = decode([ids for pair in pairs for ids in pair]) if pairs else []
+    return [s.finish(decoded[2 * i], decoded[2 * i + 1]) for i, s in enumerate(streams)]

@@ -1,0 +1,92 @@
+"""What can go wrong in the engine layer. Every message tells a person what to do next.
+
+    EngineError
+    ├── LoadError                 no device takes the model; says why for each
+    ├── PromptError               the model's template or vocabulary does not take it
+    └── ModelError
+        ├── BadModelName          the name breaks the rules, or leads out of the store
+        ├── ModelNotFound         not in the store
+        ├── CorruptModel          in the store, but its manifest or files are damaged
+        ├── UnsupportedModel      files that no engine here can run
+        └── PullError
+            ├── BadReference      neither a catalogue name nor hf:, pip: or dir:
+            ├── SourceUnavailable cannot be reached, refused us, or holds no such thing
+            ├── UnsafeSource      its files try to leave their folder
+            ├── HashMismatch      the bytes are not the promised ones; nothing is kept
+            ├── DiskFull          not enough room, with the needed and the free bytes
+            └── ConversionFailed  the converter ended with an error or crashed
+
+`code` is stable and goes out to API clients and exit messages; the class names may change.
+"""
+
+from typing import ClassVar
+
+
+class EngineError(Exception):
+    """The root: anything the engine layer reports on purpose."""
+
+    code: ClassVar[str] = "engine_error"
+
+
+class LoadError(EngineError):
+    code = "load_failed"
+
+
+class PromptError(EngineError):
+    code = "invalid_prompt"
+
+
+class ModelError(EngineError):
+    code = "model_error"
+
+
+class BadModelName(ModelError):
+    code = "bad_model_name"
+
+
+class ModelNotFound(ModelError):
+    code = "model_not_found"
+
+
+class CorruptModel(ModelError):
+    code = "corrupt_model"
+
+
+class UnsupportedModel(ModelError):
+    code = "unsupported_model"
+
+
+class PullError(ModelError):
+    code = "pull_failed"
+
+
+class BadReference(PullError):
+    code = "bad_reference"
+
+
+class SourceUnavailable(PullError):
+    code = "source_unavailable"
+
+
+class UnsafeSource(PullError):
+    code = "unsafe_source"
+
+
+class HashMismatch(PullError):
+    code = "hash_mismatch"
+
+
+class DiskFull(PullError):
+    code = "disk_full"
+
+    def __init__(self, needed_bytes: int, free_bytes: int, where: str) -> None:
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+        super().__init__(
+            f"the disk is full: {needed_bytes:,} more bytes are needed in {where}, {free_bytes:,} are free; "
+            "make room (`npu-proxy rm NAME` removes a model) and pull again: it goes on from the bytes it has"
+        )
+
+
+class ConversionFailed(PullError):
+    code = "conversion_failed"

@@ -1,0 +1,101 @@
+"""An engine without a model: deterministic words at a settable pace, for tests and for trying out the queue.
+
+It answers every prompt with numbered words (" 1 2 3 …", one token each, token n being the word n), so that a lost
+or repeated token shows in the text. A prompt's words may command it, for fault tests: `fake:crash` ends the process
+with SIGSEGV before its third token, `fake:hang` stops stepping for ever, `fake:end=N` ends by itself after N tokens.
+Token counts are words, in `engines.tokenizer.FakeTokenizer` too.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import signal
+import struct
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
+
+DEFAULT_SLOTS = 8
+DIMENSIONS = 8
+CRASH_AT_TOKEN = 3
+
+
+@dataclass
+class _Running:
+    task: GenerateTask
+    made: int
+
+    @property
+    def last(self) -> int | None:
+        """The number of the last word, when the prompt names it."""
+        found = re.search(r"fake:end=(\d+)", self.task.prompt)
+        return int(found[1]) if found else None
+
+
+class FakeEngine(Engine):
+    """Takes `fake_token_ms` for each step, whatever the number of tasks in it, like a batching device."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._spec = spec
+        self._slots = spec.slots or DEFAULT_SLOTS
+        self._running: dict[str, _Running] = {}
+        self._waiting: deque[GenerateTask] = deque()
+        self._texts: deque[EmbedTask] = deque()
+
+    def load(self, device: str, progress: LoadProgress) -> int:
+        return self._slots
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running or self._waiting or self._texts)
+
+    def submit(self, task: GenerateTask | EmbedTask) -> None:
+        if isinstance(task, EmbedTask):
+            self._texts.append(task)
+        else:
+            self._waiting.append(task)
+
+    def cancel(self, task_id: str) -> None:
+        self._running.pop(task_id, None)
+        self._waiting = deque(t for t in self._waiting if t.id != task_id)
+        self._texts = deque(t for t in self._texts if t.id != task_id)
+
+    def step(self) -> list[Update]:
+        while self._waiting and len(self._running) < self._slots:
+            task = self._waiting.popleft()
+            self._running[task.id] = _Running(task, len(task.resume))
+        time.sleep(self._spec.fake_token_ms / 1000)
+        updates = [self._word(r) for r in list(self._running.values())]
+        if self._texts:
+            embedded = self._texts.popleft()
+            vectors = tuple((i, fake_vector(text)) for i, text in enumerate(embedded.texts))
+            updates.append(Update(embedded.id, vectors=vectors, end=End("stop")))
+        return updates
+
+    def _word(self, running: _Running) -> Update:
+        task = running.task
+        running.made += 1
+        if "fake:crash" in task.prompt and running.made == CRASH_AT_TOKEN:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        while "fake:hang" in task.prompt:
+            signal.pause()
+        text = f" {running.made}"
+        full = running.made >= task.sampling.max_tokens
+        over = running.last is not None and running.made >= running.last
+        if not (full or over):
+            return Update(task.id, text, (running.made,))
+        del self._running[task.id]
+        return Update(task.id, text, (running.made,), end=End("stop" if over else "length"))
+
+
+def fake_vector(text: str) -> str:
+    """A unit vector of `DIMENSIONS` made from the text's hash: equal texts, equal vectors."""
+    digest = hashlib.sha256(text.encode()).digest()
+    values = [byte / 255 - 0.5 for byte in digest[:DIMENSIONS]]
+    norm = sum(v * v for v in values) ** 0.5
+    return base64.b64encode(struct.pack(f"<{DIMENSIONS}f", *(v / norm for v in values))).decode("ascii")

@@ -1,0 +1,289 @@
+"""A worker's main loop: between the engine process on one side and the jobs in Redis on the other.
+
+One thread, the process's main one, owns the engine's socket and restarts, the running jobs' deadlines, and every
+write about them. The slots (RQ workers, a thread each) hand it attempts and wait. A step's tokens of all slots go to
+Redis in one pipeline.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from multiprocessing.connection import wait
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+
+from engines import wire
+from engines.base import EngineFacts, EngineSpec
+from engines.client import EngineProcess
+from jobs import reports
+from jobs.attempt import CANCELLED, DEADLINE, Attempt, Ending
+from jobs.record import JobError
+from jobs.recovery import Reaper
+from jobs.reports import LOADED, Report, WorkerState
+from jobs.store import MAX_CRASHES, JobStore, PublishResult, now_ms
+
+Result = TypeVar("Result")
+log = logging.getLogger("npu_proxy.worker")
+
+#: How often running jobs are looked after while their engine says nothing: cancel, deadline, lease. Seconds.
+TICK_S = 0.1
+REPORT_S = 1.0
+#: Pause before a crashed engine is started again: the first, doubled at each crash in a row up to the longest. Seconds.
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 10.0
+#: Pause between two tries to reach Redis with what a step brought. Seconds.
+REDIS_PAUSE_S = 0.2
+
+
+class EngineHost:
+    """Runs attempts in one engine process. `run` is the main thread's; `submit` and `stop` may come from any."""
+
+    def __init__(
+        self, store: JobStore, spec: EngineSpec, name: str, start_timeout_s: float, on_ready: Callable[[int], None]
+    ) -> None:
+        """`on_ready` is called once, with the number of slots, when the engine has loaded for the first time."""
+        self._store = store
+        self._spec = spec
+        self._name = name
+        self._start_timeout_s = start_timeout_s
+        self._on_ready = on_ready
+        self._inbox: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._stopping = threading.Event()
+        self._running: dict[str, Attempt] = {}
+        self._reaper = Reaper(store, spec.kind)
+        self._engine: EngineProcess | None = None
+        self._facts: EngineFacts | None = None
+        self._state: WorkerState = "loading"
+        self._progress = "starting"
+        self._failure: str | None = None
+        self._pause_s = FIRST_PAUSE_S
+        self._started_at = self._start_at = time.monotonic()
+        self._reported_at = 0.0
+
+    def submit(self, attempt: Attempt) -> None:
+        """Run an attempt; returns at once, `attempt.over` is set when its end is written."""
+        self._inbox.put(attempt)
+        self._wake()
+
+    def stop(self) -> None:
+        """End `run` soon; its jobs then wait for `hand_back`."""
+        self._stopping.set()
+        self._wake()
+
+    def run(self) -> int:
+        """Serve until stopped: 0; or until no device takes the model: 1."""
+        try:
+            while not self._stopping.is_set() and self._failure is None:
+                self._turn()
+            if self._failure is not None:
+                self._state, self._progress = "failed", self._failure
+                log.error("%s", self._failure)
+                self._report()
+                return 1
+            return 0
+        finally:
+            if self._engine is not None:
+                self._engine.end()
+
+    def _turn(self) -> None:
+        if self._engine is None and time.monotonic() >= self._start_at:
+            self._start_engine()
+        sources: list[object] = [self._wake_read]
+        if self._engine is not None:
+            sources.append(self._engine.connection)
+        ready = wait(sources, TICK_S)  # type: ignore[arg-type]
+        if self._wake_read in ready:
+            os.read(self._wake_read, 4096)
+            self._take_new()
+        if self._engine is not None and self._engine.connection in ready:
+            self._hear(self._engine)
+        self._look_after()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"!")
+        except BlockingIOError:
+            pass  # The pipe is full of wake-ups already.
+
+    # --- the engine process
+
+    def _start_engine(self) -> None:
+        self._engine = EngineProcess(self._spec)
+        self._started_at = time.monotonic()
+        self._progress = "starting"
+
+    def _hear(self, engine: EngineProcess) -> None:
+        try:
+            kind, body = engine.receive()
+        except (EOFError, OSError):
+            self._engine_died(engine.end(grace_s=1.0))
+            return
+        if kind == "step":
+            updates = wire.updates_from(body)
+            attempts = [self._running[u.id] for u in updates if u.id in self._running]
+            for update in updates:
+                if update.id in self._running:
+                    self._running[update.id].take(update)
+            self._flush(attempts)
+        elif kind == "progress":
+            self._progress = body
+            log.info("%s: %s", self._spec.kind, body)
+            self._report()
+        elif kind == "failed":
+            self._failure = body["message"]
+        elif kind == "ready":
+            self._engine_ready(wire.facts_from(body))
+
+    def _engine_ready(self, facts: EngineFacts) -> None:
+        first = self._facts is None
+        self._facts, self._state, self._progress = facts, "ready", ""
+        for reason in facts.fallbacks:
+            log.info("%s: %s", facts.kind, reason)
+        log.info(
+            "%s: %s ready on %s in %.1f s, %d slots", facts.kind, facts.model, facts.device, facts.load_s, facts.slots
+        )
+        self._report()
+        for attempt in self._running.values():
+            self._give(attempt)
+        if first:
+            self._on_ready(facts.slots)
+
+    def _engine_died(self, how: str) -> None:
+        """Start it again after a pause. Its jobs go on from their tokens, but for those it has now died under twice."""
+        self._engine = None
+        self._state, self._progress = "restarting", f"the engine process ended with {how}"
+        log.error("%s: %s, %d jobs were running", self._spec.kind, self._progress, len(self._running))
+        if time.monotonic() - self._started_at > LONGEST_PAUSE_S * 3:
+            self._pause_s = FIRST_PAUSE_S
+        self._start_at = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        message = f"The engine crashed {MAX_CRASHES} times while this job was running; it is not tried again."
+        for attempt in list(self._running.values()):
+            if self._persist(lambda job=attempt.job: self._store.count_crash(job)) >= MAX_CRASHES:  # type: ignore[misc]
+                attempt.ending = Ending("failed", "failed", JobError("engine_crashed", message))
+        self._flush(list(self._running.values()))
+        self._report()
+
+    def _give(self, attempt: Attempt) -> None:
+        if self._engine is None or self._state != "ready":
+            return  # It is given when the engine is ready.
+        try:
+            self._engine.submit(attempt.engine_task())
+        except OSError:
+            pass  # The next read sees that the engine is gone.
+
+    # --- jobs
+
+    def _take_new(self) -> None:
+        while not self._inbox.empty():
+            attempt = self._inbox.get()
+            self._running[attempt.job.id] = attempt
+            self._give(attempt)
+
+    def _look_after(self) -> None:
+        """What must be noticed even while the engine is silent."""
+        now = now_ms()
+        late = [a for a in self._running.values() if now >= a.job.run_deadline_ms and a.ending is None]
+        for attempt in late:
+            self._withdraw(attempt, DEADLINE)
+        quiet_since = time.monotonic() - TICK_S
+        self._flush([a for a in self._running.values() if a.heard <= quiet_since or a in late])
+        if time.monotonic() - self._reported_at >= REPORT_S:
+            self._report()
+            try:
+                self._reaper.run()
+            except RedisError as error:
+                log.warning("cannot look for lost jobs: %s", error)
+            loading = self._engine is not None and self._state != "ready"
+            if loading and time.monotonic() - self._started_at > self._start_timeout_s:
+                assert self._engine is not None
+                self._engine_died(f"no sign of life after {self._start_timeout_s:g} s ({self._engine.end()})")
+
+    def _withdraw(self, attempt: Attempt, ending: Ending) -> None:
+        """Take an attempt off the device and end it so."""
+        attempt.ending = ending
+        if self._engine is not None:
+            try:
+                self._engine.cancel(attempt.job.id)
+            except OSError:
+                pass  # The next read sees that the engine is gone.
+
+    def _flush(self, attempts: Iterable[Attempt]) -> None:
+        """Write what is new about these attempts in one pipeline, and act on what Redis answers.
+
+        While Redis is away this tries again and again: the engine waits, nothing it made is lost. What was written
+        before the connection broke is not written twice (see publish.lua).
+        """
+        attempts = list(attempts)
+        if not attempts:
+            return
+        for attempt, result in zip(attempts, self._persist(lambda: self._write(attempts)), strict=True):
+            attempt.published()
+            if result == "stale" or attempt.ending is not None:
+                if attempt.ending is None:
+                    self._withdraw(attempt, CANCELLED)
+                del self._running[attempt.job.id]
+                attempt.over.set()
+            elif result == "cancel":
+                self._withdraw(attempt, CANCELLED)
+                self._flush([attempt])
+
+    def _write(self, attempts: list[Attempt]) -> list[PublishResult]:
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            for attempt in attempts:
+                self._store.publish(pipe, attempt.job, attempt.unpublished())
+            for attempt in attempts:
+                if attempt.ending is not None:
+                    ending = attempt.ending
+                    self._store.finish(pipe, attempt.job, ending.state, attempt.outcome(), ending.error)
+            results: list[PublishResult] = pipe.execute()[: len(attempts)]
+            return results
+
+    def _persist(self, write: Callable[[], Result]) -> Result:
+        while True:
+            try:
+                return write()
+            except RedisError as error:
+                log.warning("Redis is away (%s), trying again", error)
+                if self._stopping.wait(REDIS_PAUSE_S):
+                    raise
+
+    def _report(self) -> None:
+        self._reported_at = time.monotonic()
+        known = asdict(self._facts) if self._facts else {}
+        loaded = {name: known[name] for name in LOADED if name in known}
+        report = Report(
+            self._name, self._spec.kind, self._spec.model, self._state, self._progress, len(self._running), **loaded
+        )
+        try:
+            reports.write(self._store.redis, report)
+        except RedisError as error:
+            log.warning("cannot report to Redis: %s", error)
+
+    @property
+    def held(self) -> int:
+        """How many attempts it has."""
+        return len(self._running) + self._inbox.qsize()
+
+    def hand_back(self) -> None:
+        """Return what was running to the front of the queue, to be continued by another worker. After `run`, and
+        once no slot takes jobs any more: one of them would take them up again."""
+        self._take_new()
+        try:
+            for attempt in self._running.values():
+                log.info("%s goes back to the queue: %s", attempt.job.id, self._store.hand_back(attempt.job))
+                attempt.over.set()
+            if self._failure is None:
+                reports.withdraw(self._store.redis, self._name)
+        except RedisError as error:
+            log.warning("cannot hand jobs back, they are recovered when their leases run out: %s", error)

@@ -1,0 +1,58 @@
+"""Every Redis key of the project (RQ's own, under `rq:`, aside).
+
+Ids in keys are ours (`job_…`, letters, digits and `_` only) or hashes, so no caller's text can reach another's keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def job(job_id: str) -> str:
+    """Hash: the record (`jobs.record.Job`). Written by the scripts alone; read by the API and workers. Expires
+    `result_ttl_s` after the final state."""
+    return f"npu:job:{job_id}"
+
+
+def events(job_id: str) -> str:
+    """Stream: the event log, fields `event` and `data` (JSON). Written by the scripts; read by every follower.
+    Expires with the record."""
+    return f"npu:job:{job_id}:events"
+
+
+def channel(job_id: str) -> str:
+    """Pub/sub: each log entry as `id\\nevent\\ndata`, sent by the script that appends it. Heard by the event hubs."""
+    return f"npu:job:{job_id}:live"
+
+
+def owned_jobs(owner: str) -> str:
+    """Sorted set: an owner's job ids by creation, unix ms. Written at submit, trimmed to the retention there, and
+    expires with the newest; read by `GET /v1/jobs`."""
+    return f"npu:owner:{hashlib.sha256(owner.encode()).hexdigest()[:32]}:jobs"
+
+
+def leases(engine: str) -> str:
+    """Sorted set: running jobs of an engine kind by the time their worker must have been heard of, unix ms.
+    Written by the scripts; read by the reaper. Holds running jobs only."""
+    return f"npu:leases:{engine}"
+
+
+def workers() -> str:
+    """Set: keys of the workers that have reported; one whose report expired is removed by who reads it."""
+    return "npu:workers"
+
+
+def worker(name: str) -> str:
+    """String, JSON: a worker's last report (`jobs.reports.Report`). Written by it every second; expires after a
+    few; read by `/health` and for headers."""
+    return f"npu:worker:{name}"
+
+
+def waiting(engine: str) -> str:
+    """List: RQ's queue of an engine kind, ids in order."""
+    return f"rq:queue:{engine}"
+
+
+def popped(engine: str) -> str:
+    """List: RQ's intermediate list, ids between pop and start."""
+    return f"rq:queue:{engine}:intermediate"

@@ -1,0 +1,37 @@
+"""Finding jobs whose worker died, and giving them to another."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from jobs import keys
+from jobs.store import JobStore, now_ms
+
+log = logging.getLogger("npu_proxy.worker")
+
+#: An id may lie so long between pop and start before its worker counts as dead. Seconds; the start takes ms.
+POPPED_LIMIT_S = 5.0
+
+
+class Reaper:
+    """Looks after one engine kind's jobs. Any number may run; the scripts let only one of them move a job."""
+
+    def __init__(self, store: JobStore, engine: str) -> None:
+        self._store = store
+        self._engine = engine
+        self._popped_since: dict[str, float] = {}
+
+    def run(self) -> None:
+        """One pass: jobs with a lapsed lease, and ids popped but never started. Raises redis's errors."""
+        redis = self._store.redis
+        for job_id in redis.zrangebyscore(keys.leases(self._engine), "-inf", now_ms()):
+            state = self._store.reap(self._engine, job_id)
+            if state != "stale":
+                log.warning("%s lost its worker, now %s", job_id, state)
+        now = time.monotonic()
+        popped = redis.lrange(keys.popped(self._engine), 0, -1)
+        self._popped_since = {job_id: self._popped_since.get(job_id, now) for job_id in popped}
+        for job_id, since in self._popped_since.items():
+            if now - since >= POPPED_LIMIT_S and self._store.put_back(self._engine, job_id):
+                log.warning("%s was popped by a worker that died, queued again", job_id)

@@ -1,0 +1,20 @@
+-- Prepended to every script: the two ways in which a job's log grows, and its one way to a final state.
+
+-- Append an event to a job's log and publish it with its id, so that who hears it knows where in the log it stands.
+local function append(log, channel, event, data)
+  local id = redis.call('XADD', log, '*', 'event', event, 'data', data)
+  redis.call('PUBLISH', channel, id .. '\n' .. event .. '\n' .. data)
+  return id
+end
+
+-- Give a job its final state. The caller has checked that it has none yet.
+-- outcome and err are JSON or ''; everything the job left expires ttl_s seconds from now.
+local function finish(job, log, leases, id, channel, state, now_ms, outcome, err, ttl_s)
+  redis.call('HSET', job, 'state', state, 'ended_ms', now_ms, 'outcome', outcome, 'error', err)
+  local done = '{"status":"' .. state .. '"'
+  if err ~= '' then done = done .. ',"error":' .. err end
+  append(log, channel, 'done', done .. '}')
+  redis.call('ZREM', leases, id)
+  redis.call('EXPIRE', job, ttl_s)
+  redis.call('EXPIRE', log, ttl_s)
+end

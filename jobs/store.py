@@ -1,0 +1,147 @@
+"""Job records in Redis: every change of state, each one script, so that none can be half done or done twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from redis import Redis
+from redis.client import Pipeline
+
+from jobs import keys
+from jobs.record import Job, JobError, Outcome, State, from_hash, is_job_id, to_hash, to_json
+from scheduler.queue import engine_queue
+
+#: A worker that has not been heard of for so long has lost its jobs. Milliseconds.
+LEASE_MS = 8_000
+#: A job that was running at so many crashes is not given a further device.
+MAX_CRASHES = 2
+
+_SCRIPTS = Path(__file__).parent / "scripts"
+
+PublishResult = Literal["ok", "cancel", "stale"]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A token event as it goes to `publish`; `before` many were published already."""
+
+    before: int
+    count: int
+    data: str
+
+
+SIGN_OF_LIFE = Tokens(0, 0, "")
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+class JobStore:
+    """Reads and changes jobs. Thread-safe. Every method is one or two round trips and raises redis's errors."""
+
+    def __init__(self, redis: Redis[str], result_ttl_s: int) -> None:
+        self.redis = redis
+        self._ttl_s = result_ttl_s
+        common = (_SCRIPTS / "common.lua").read_text()
+        self._scripts = {
+            name: redis.register_script(common + (_SCRIPTS / f"{name}.lua").read_text())
+            for name in ("claim", "publish", "finish", "cancel", "requeue", "repop")
+        }
+
+    def create(self, job: Job) -> None:
+        """Accept a job: record, first event, the owner's list and the queue, all or nothing."""
+        queue = engine_queue(self.redis, job.engine)
+        listed = keys.owned_jobs(job.owner)
+        with self.redis.pipeline(transaction=True) as pipe:
+            queue.enqueue_job(queue.new_job(job.id), pipeline=pipe)  # RQ wants to be first.
+            pipe.hset(keys.job(job.id), mapping=to_hash(job))
+            pipe.xadd(keys.events(job.id), {"event": "status", "data": '{"status":"queued"}'})
+            pipe.zadd(listed, {job.id: job.created_ms})
+            pipe.zremrangebyscore(listed, "-inf", job.created_ms - 2_000 * self._ttl_s)
+            pipe.expire(listed, 2 * self._ttl_s)
+            pipe.execute()
+
+    def get(self, job_id: str) -> Job | None:
+        """The job, or None: unknown, expired, or no id of ours at all."""
+        record = self.redis.hgetall(keys.job(job_id)) if is_job_id(job_id) else {}
+        return from_hash(record) if "id" in record else None
+
+    def list(self, owner: str, limit: int, before: str = "") -> list[Job]:
+        """An owner's jobs, newest first, those older than the job `before` if it is given."""
+        listed = keys.owned_jobs(owner)
+        rank = self.redis.zrevrank(listed, before) if before else None
+        start = 0 if rank is None else int(rank) + 1
+        ids = self.redis.zrevrange(listed, start, start + limit - 1)
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(keys.job(job_id))
+            return [from_hash(record) for record in pipe.execute() if "id" in record]
+
+    def claim(self, engine: str, job_id: str, worker: str) -> Job | None:
+        """Start an attempt of a popped job; the job as it is now, or None when there is nothing to run."""
+        now = now_ms()
+        error = JobError("queue_timeout", "The job waited longer in the queue than it was allowed to.")
+        args = [now, now + LEASE_MS, worker, self._ttl_s, to_json(error)]
+        if not self._run("claim", engine, job_id, args):
+            return None
+        return self.get(job_id)
+
+    def publish(self, pipe: Pipeline[str], job: Job, tokens: Tokens = SIGN_OF_LIFE) -> None:
+        """Add `publish` for an attempt to a pipeline; its result there is a `PublishResult`."""
+        args = [job.attempt, tokens.before, tokens.count, tokens.data, now_ms() + LEASE_MS]
+        self._run("publish", job.engine, job.id, args, pipe)
+
+    def finish(
+        self, pipe: Pipeline[str], job: Job, state: State, outcome: Outcome, error: JobError | None = None
+    ) -> None:
+        """Add the end of an attempt to a pipeline; 0 there says that the job was not this attempt's any more."""
+        args = [job.attempt, state, now_ms(), to_json(outcome), to_json(error) if error else "", self._ttl_s]
+        self._run("finish", job.engine, job.id, args, pipe)
+
+    def cancel(self, job: Job) -> State | None:
+        """Cancel a job. A queued one is `cancelled` on return, a running one soon; a final one stays as it is."""
+        result: State | None = self._run("cancel", job.engine, job.id, [now_ms(), self._ttl_s, "", ""])
+        return result
+
+    def expire_if_late(self, job: Job) -> State | None:
+        """End a job that is still queued past its queue deadline. The state it is in now."""
+        error = JobError("queue_timeout", "The job waited longer in the queue than it was allowed to.")
+        result: State | None = self._run("cancel", job.engine, job.id, [now_ms(), self._ttl_s, "expired", to_json(error)])
+        return result
+
+    def hand_back(self, job: Job) -> str:
+        """Give up an attempt in good order (the worker ends): to the front of the queue, to be continued."""
+        return str(self._run("requeue", job.engine, job.id, [job.attempt, now_ms(), 0, MAX_CRASHES, "", self._ttl_s]))
+
+    def reap(self, engine: str, job_id: str) -> str:
+        """Take a job from a worker whose lease on it has run out; the state it is in now, or `stale`."""
+        error = JobError("worker_crashed", f"The job was running at {MAX_CRASHES} crashes and is not tried again.")
+        args = ["", now_ms(), 1, MAX_CRASHES, to_json(error), self._ttl_s]
+        return str(self._run("requeue", engine, job_id, args))
+
+    def count_crash(self, job: Job) -> int:
+        """Note that the engine crashed while the job ran in it; how often that has happened."""
+        return int(self.redis.hincrby(keys.job(job.id), "crashes", 1))
+
+    def put_back(self, engine: str, job_id: str) -> bool:
+        """Return an id that was popped, but whose job never began, to the front of the queue."""
+        at = [keys.job(job_id), keys.popped(engine), keys.waiting(engine)]
+        return bool(self._scripts["repop"](keys=at, args=[job_id]))
+
+    def position(self, job: Job) -> int | None:
+        """How many jobs wait before this one; None when it does not wait. O(queue length)."""
+        at = self.redis.lpos(keys.waiting(job.engine), job.id)
+        return None if at is None else int(at)  # type: ignore[arg-type]
+
+    def depth(self, engine: str) -> int:
+        """How many jobs wait for an engine."""
+        return int(self.redis.llen(keys.waiting(engine)))
+
+    def _run(self, script: str, engine: str, job_id: str, args: Sequence[Any], client: Any = None) -> Any:
+        at = [keys.job(job_id), keys.events(job_id), keys.leases(engine), keys.waiting(engine)]
+        return self._scripts[script](keys=at, args=[job_id, keys.channel(job_id), *args], client=client)

@@ -1,0 +1,132 @@
+"""The worker process: RQ workers as slots, one a thread, around one engine host in the main thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from typing import Any
+
+from redis.exceptions import RedisError
+from rq import SimpleWorker
+from rq.executions import Execution
+from rq.job import Job as RQJob
+from rq.timeouts import BaseDeathPenalty
+
+from jobs.config import WorkerConfig
+from jobs.connection import connect
+from jobs.host import EngineHost
+from jobs.record import new_id
+from jobs.runner import HEARTBEAT_S, Slot, enter
+from jobs.store import JobStore
+from scheduler.queue import EngineQueue, engine_queue
+
+log = logging.getLogger("npu_proxy.worker")
+
+#: RQ forgets a slot that it has not heard of for a minute more than this. Seconds.
+SLOT_TTL_S = 30
+RESTART_PAUSE_S = 1.0
+#: How long a slot may take to end when its worker is told to. Seconds.
+STOP_WAIT_S = 2.0
+
+
+class NoPenalty(BaseDeathPenalty):
+    """RQ's job timeout, switched off: an alarm cannot reach a slot's thread, nor stop a device. The host's deadline
+    does."""
+
+    def setup_death_penalty(self) -> None: ...
+
+    def cancel_death_penalty(self) -> None: ...
+
+
+class EngineWorker(SimpleWorker):
+    """One slot: an RQ worker in a thread, on one queue (with more, RQ's pop would not be crash-safe)."""
+
+    death_penalty_class = NoPenalty
+    queue_class = EngineQueue
+
+    def _install_signal_handlers(self) -> None:
+        """Signals are the main thread's."""
+
+    def subscribe(self) -> None:
+        """No connection for RQ's own commands: cancel goes by the job's record, stop by the host."""
+
+    def unsubscribe(self) -> None: ...
+
+    def get_heartbeat_ttl(self, job: RQJob, working_time: float = 0.0) -> int:
+        return int(3 * HEARTBEAT_S)
+
+    def execute_job(self, job: RQJob, queue: Any) -> None:
+        """Run a job in this thread, with heartbeats meanwhile."""
+        self._busy_with = job, self.prepare_execution(job)
+        self.perform_job(job, queue, self._busy_with[1])
+
+    def beat(self) -> None:
+        """Tell RQ that this slot's job is alive."""
+        _: Execution
+        job, execution = self._busy_with
+        try:
+            self.maintain_heartbeats(job, execution)
+        except RedisError as error:
+            log.warning("no heartbeat: %s", error)
+
+
+def run_worker(config: WorkerConfig) -> int:
+    """Run a worker in this process's main thread until SIGTERM or SIGINT; the exit code. Blocks.
+
+    Its running jobs then go back to the front of the queue. 1 when the model loads on no device.
+    """
+    logging.getLogger("rq").setLevel(logging.WARNING)
+    name = f"{config.engine.kind}-{socket.gethostname()}-{os.getpid()}"
+    store = JobStore(connect(config.redis_url), config.result_ttl_s)
+    EngineQueue.stopping = threading.Event()
+    slots: list[threading.Thread] = []
+
+    def start_slots(count: int) -> None:
+        for _ in range(count):
+            thread = threading.Thread(target=_serve_slot, args=(config, host, store, name), daemon=True)
+            thread.start()
+            slots.append(thread)
+
+    host = EngineHost(store, config.engine, name, config.engine_start_timeout_s, start_slots)
+
+    def stop(signum: int, frame: object) -> None:
+        EngineQueue.stopping.set()
+        host.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    code = host.run()
+    EngineQueue.stopping.set()
+    give_up_at = time.monotonic() + STOP_WAIT_S
+    while sum(slot.is_alive() for slot in slots) > host.held and time.monotonic() < give_up_at:
+        time.sleep(0.02)
+    host.hand_back()
+    for slot in slots:
+        slot.join(max(0.0, give_up_at - time.monotonic()))
+    return code
+
+
+def _serve_slot(config: WorkerConfig, host: EngineHost, store: JobStore, worker: str) -> None:
+    """A slot's thread: an RQ worker, made anew when RQ's loop gives up (after a long absence of Redis, say)."""
+    while not EngineQueue.stopping.is_set():
+        connection = connect(config.redis_url, decode=False)
+        try:
+            rq_worker = EngineWorker(
+                [engine_queue(connection, config.engine.kind)],
+                name=new_id(config.engine.kind),
+                connection=connection,
+                worker_ttl=SLOT_TTL_S,
+                serializer="json",
+                log_job_description=False,
+            )
+            enter(Slot(host, store, config.engine.kind, worker, rq_worker.beat))
+            rq_worker.work(logging_level="WARNING")
+        except Exception as error:
+            log.warning("a slot of %s ended (%s), starting it again", config.engine.kind, error)
+        finally:
+            connection.close()
+        EngineQueue.stopping.wait(RESTART_PAUSE_S)
