@@ -6,7 +6,8 @@ long ones are counted in slices, and the count stops once it is over the limit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +23,8 @@ class PromptTokenizer(Protocol):
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The prompt that the model's chat template makes of a conversation. Raises `PromptError`."""
 
-    def count(self, text: str, limit: int, special: bool = False) -> int:
-        """Tokens in `text`, exact up to `SLICE_CHARS` characters, else within a few; `limit + 1` for any more.
+    def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:
+        """Tokens in each text, exact up to `SLICE_CHARS` characters, else within a few; `limit + 1` for any more.
 
         `special` counts those that the tokenizer adds by itself.
         """
@@ -39,7 +40,8 @@ class ModelTokenizer:
         import openvino_genai
 
         self._tokenizer = openvino_genai.Tokenizer(str(path))
-        self._vocabulary_size = max(self._tokenizer.get_vocab().values(), default=-1) + 1
+        # Some tokenizers silently cut what is over their own limit: found out by giving this one too much.
+        self._cuts_at = self._lengths(["a " * SLICE_CHARS], special=False)[0]
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         try:
@@ -49,21 +51,55 @@ class ModelTokenizer:
             raise PromptError(f"The model's chat template does not take these messages: {reason[:200]}") from error
         return prompt
 
-    def count(self, text: str, limit: int, special: bool = False) -> int:
+    def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:
+        counts: list[int] = []
+        for group in groups(texts):
+            if len(group) == 1:
+                counts.append(self._count_one(group[0], limit, special))
+            else:
+                counts += self._lengths(group, special)
+        return [min(count, limit + 1) for count in counts]
+
+    def _count_one(self, text: str, limit: int, special: bool) -> int:
         total = 0
         for start in range(0, max(1, len(text)), SLICE_CHARS):
-            part = text[start : start + SLICE_CHARS]
-            encoded = self._tokenizer.encode(part, add_special_tokens=special and start == 0)
-            total += int(encoded.input_ids.get_shape()[1])
-            if total > limit:
+            part = self._lengths([text[start : start + SLICE_CHARS]], special and start == 0)[0]
+            total += part
+            if total > limit or part >= self._cuts_at:
                 return limit + 1
         return total
 
+    def _lengths(self, texts: list[str], special: bool) -> list[int]:
+        mask = self._tokenizer.encode(texts, add_special_tokens=special).attention_mask.data
+        return [int(length) for length in mask.sum(axis=1)]
+
     def decode(self, tokens: Sequence[int]) -> str:
-        if any(not 0 <= token < self._vocabulary_size for token in tokens):
-            raise PromptError(f"Token ids of this model run from 0 to {self._vocabulary_size - 1}.")
+        size = self._vocabulary_size
+        if any(not 0 <= token < size for token in tokens):
+            raise PromptError(f"Token ids of this model run from 0 to {size - 1}.")
         text: str = self._tokenizer.decode(list(tokens))
         return text
+
+    @cached_property
+    def _vocabulary_size(self) -> int:
+        try:
+            return max(self._tokenizer.get_vocab().values()) + 1
+        except RuntimeError as error:  # A model may come without a detokenizer.
+            raise PromptError("This model takes text only, no token ids.") from error
+
+
+def groups(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in order, in groups that are encoded in one go: up to `SLICE_CHARS` characters when padded, or one."""
+    group: list[str] = []
+    longest = 0
+    for text in texts:
+        longest = max(longest, len(text))
+        if group and longest * (len(group) + 1) > SLICE_CHARS:
+            yield group
+            group, longest = [], len(text)
+        group.append(text)
+    if group:
+        yield group
 
 
 class FakeTokenizer:
@@ -72,8 +108,8 @@ class FakeTokenizer:
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         return "\n".join(f"{m['role']}: {m.get('content') or ''}" for m in messages)
 
-    def count(self, text: str, limit: int, special: bool = False) -> int:
-        return min(len(text.split()), limit + 1)
+    def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:
+        return [min(len(text.split()), limit + 1) for text in texts]
 
     def decode(self, tokens: Sequence[int]) -> str:
         return " ".join(map(str, tokens))

@@ -11,7 +11,7 @@ CONNECT_TIMEOUT_S = 2.0
 COMMAND_TIMEOUT_S = 5.0
 
 
-def connect(url: str, *, blocking: bool = False, decode: bool = True) -> Redis[str]:
+def connect(url: str, *, blocking: bool = False, decode: bool = True) -> Redis:
     """A client with its own pool; connects at its first command.
 
     `blocking` is for one that waits in BLMOVE or for pub/sub messages: no time limit on its reads. Thread-safe,

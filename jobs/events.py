@@ -47,13 +47,13 @@ def token_data(text: str, tokens: Iterable[int]) -> str:
     return json.dumps({"text": text, "tokens": list(tokens)}, separators=(",", ":"))
 
 
-def read(redis: Redis[str], job_id: str, after: str = START) -> list[Event]:
+def read(redis: Redis, job_id: str, after: str = START) -> list[Event]:
     """The events behind `after`, oldest first; none for a log that does not exist."""
     entries = redis.xrange(keys.events(job_id), min=f"({after}")
     return [Event(entry_id, fields["event"], fields["data"]) for entry_id, fields in entries]
 
 
-def produced(redis: Redis[str], job_id: str) -> tuple[str, tuple[int, ...]]:
+def produced(redis: Redis, job_id: str) -> tuple[str, tuple[int, ...]]:
     """The text and the tokens that a job's log holds so far."""
     data = [event.json() for event in read(redis, job_id) if event.name == "token"]
     return "".join(d["text"] for d in data), tuple(token for d in data for token in d["tokens"])

@@ -271,6 +271,11 @@ class EngineHost:
             log.warning("cannot report to Redis: %s", error)
 
     @property
+    def device(self) -> str:
+        """Where its engine runs; empty until it has loaded."""
+        return self._facts.device if self._facts else ""
+
+    @property
     def held(self) -> int:
         """How many attempts it has."""
         return len(self._running) + self._inbox.qsize()

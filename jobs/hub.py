@@ -45,7 +45,7 @@ class _Subscriber:
 class EventHub:
     """Shares one pub/sub connection among a process's followers. Thread-safe; start it after a fork."""
 
-    def __init__(self, redis: Redis[str], blocking: Redis[str]) -> None:
+    def __init__(self, redis: Redis, blocking: Redis) -> None:
         self._redis = redis
         self._pubsub = blocking.pubsub(ignore_subscribe_messages=False)
         self._lock = threading.Lock()
@@ -113,7 +113,7 @@ class EventHub:
 class Follower:
     """One reader of one job's events. Used by one thread."""
 
-    def __init__(self, redis: Redis[str], job_id: str, subscriber: _Subscriber) -> None:
+    def __init__(self, redis: Redis, job_id: str, subscriber: _Subscriber) -> None:
         self._redis = redis
         self._job_id = job_id
         self._subscriber = subscriber

@@ -80,6 +80,8 @@ class Job:
     prompt_tokens: int = 0
     cancel: bool = False
     worker: str = ""
+    #: Where it runs, or ran last.
+    device: str = ""
     created_ms: int = 0
     queue_deadline_ms: int = 0
     #: How long one job may run in all its attempts together, counted from its first start.

@@ -39,7 +39,7 @@ class Report:
 LOADED = ("device", "context_tokens", "max_prompt_tokens", "slots", "load_s", "fallbacks")
 
 
-def write(redis: Redis[str], report: Report) -> None:
+def write(redis: Redis, report: Report) -> None:
     """Publish a report; it counts for `REPORT_TTL_S`."""
     key = keys.worker(report.name)
     with redis.pipeline(transaction=False) as pipe:
@@ -48,13 +48,13 @@ def write(redis: Redis[str], report: Report) -> None:
         pipe.execute()
 
 
-def withdraw(redis: Redis[str], name: str) -> None:
+def withdraw(redis: Redis, name: str) -> None:
     """A worker that ends in good order takes its report with it."""
     redis.delete(keys.worker(name))
     redis.srem(keys.workers(), keys.worker(name))
 
 
-def read_all(redis: Redis[str]) -> list[Report]:
+def read_all(redis: Redis) -> list[Report]:
     """The workers that live, by name. Forgets those that do not."""
     names = sorted(redis.smembers(keys.workers()))
     texts = redis.mget(names) if names else []

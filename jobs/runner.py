@@ -37,7 +37,7 @@ def enter(slot: Slot) -> None:
 def run_job(job_id: str) -> None:
     """RQ's job function. Blocks until the job's end is written, or the job was handed back."""
     slot: Slot = _current.slot
-    job = slot.store.claim(slot.engine, job_id, slot.worker)
+    job = slot.store.claim(slot.engine, job_id, slot.worker, slot.host.device)
     if job is None:
         return
     text, tokens = events.produced(slot.store.redis, job.id) if job.attempt > 1 else ("", ())

@@ -44,7 +44,7 @@ def now_ms() -> int:
 class JobStore:
     """Reads and changes jobs. Thread-safe. Every method is one or two round trips and raises redis's errors."""
 
-    def __init__(self, redis: Redis[str], result_ttl_s: int) -> None:
+    def __init__(self, redis: Redis, result_ttl_s: int) -> None:
         self.redis = redis
         self._ttl_s = result_ttl_s
         common = (_SCRIPTS / "common.lua").read_text()
@@ -82,22 +82,22 @@ class JobStore:
                 pipe.hgetall(keys.job(job_id))
             return [from_hash(record) for record in pipe.execute() if "id" in record]
 
-    def claim(self, engine: str, job_id: str, worker: str) -> Job | None:
+    def claim(self, engine: str, job_id: str, worker: str, device: str) -> Job | None:
         """Start an attempt of a popped job; the job as it is now, or None when there is nothing to run."""
         now = now_ms()
         error = JobError("queue_timeout", "The job waited longer in the queue than it was allowed to.")
-        args = [now, now + LEASE_MS, worker, self._ttl_s, to_json(error)]
+        args = [now, now + LEASE_MS, worker, self._ttl_s, to_json(error), device]
         if not self._run("claim", engine, job_id, args):
             return None
         return self.get(job_id)
 
-    def publish(self, pipe: Pipeline[str], job: Job, tokens: Tokens = SIGN_OF_LIFE) -> None:
+    def publish(self, pipe: Pipeline, job: Job, tokens: Tokens = SIGN_OF_LIFE) -> None:
         """Add `publish` for an attempt to a pipeline; its result there is a `PublishResult`."""
         args = [job.attempt, tokens.before, tokens.count, tokens.data, now_ms() + LEASE_MS]
         self._run("publish", job.engine, job.id, args, pipe)
 
     def finish(
-        self, pipe: Pipeline[str], job: Job, state: State, outcome: Outcome, error: JobError | None = None
+        self, pipe: Pipeline, job: Job, state: State, outcome: Outcome, error: JobError | None = None
     ) -> None:
         """Add the end of an attempt to a pipeline; 0 there says that the job was not this attempt's any more."""
         args = [job.attempt, state, now_ms(), to_json(outcome), to_json(error) if error else "", self._ttl_s]

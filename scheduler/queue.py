@@ -10,7 +10,7 @@ from rq import Queue
 from rq.exceptions import DequeueTimeout
 from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
-from rq.worker.base import StopRequested
+from rq.exceptions import StopRequested
 
 #: What an RQ job calls. A name, not a function: only workers import it.
 RUN_JOB = "jobs.runner.run_job"
@@ -29,7 +29,7 @@ class EngineQueue(Queue):
     stopping: threading.Event
 
     @classmethod
-    def lmove(cls, connection: Redis[Any], queue_key: str, timeout: int | None) -> tuple[str, Any] | None:
+    def lmove(cls, connection: Redis, queue_key: str, timeout: int | None) -> tuple[str, Any] | None:
         """Move the next job's id to the intermediate list and return it with the queue's key; blocks up to
         `timeout` seconds. Raises rq's `DequeueTimeout` when there is none and `StopRequested` when `stopping`."""
         intermediate = IntermediateQueue(queue_key, connection).key
@@ -46,7 +46,7 @@ class EngineQueue(Queue):
 
     @classmethod
     def _fetch_dequeued_job(
-        cls, connection: Redis[Any], queue_key: str, job_id: str, **classes: Any
+        cls, connection: Redis, queue_key: str, job_id: str, **classes: Any
     ) -> tuple[Job, Queue] | None:
         found = super()._fetch_dequeued_job(connection, queue_key, job_id, **classes)
         if found is not None:
@@ -70,6 +70,6 @@ class EngineQueue(Queue):
         )
 
 
-def engine_queue(connection: Redis[Any], engine: str) -> EngineQueue:
+def engine_queue(connection: Redis, engine: str) -> EngineQueue:
     """The queue of an engine kind."""
     return EngineQueue(engine, connection=connection, serializer="json")

@@ -1,0 +1,1 @@
+"""HTTP: validation, dialects (OpenAI, Ollama, jobs), streaming, health and metrics."""

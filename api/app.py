@@ -1,0 +1,26 @@
+"""The Flask app: everything is made in `create_app`, nothing at import."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from api import errors, headers, metrics
+from api.config import ApiConfig
+from api.routes import health, jobs, ollama, openai
+from api.services import make_services
+
+
+def create_app(config: ApiConfig) -> Flask:
+    """An app for one process, made after the fork; blocks while tokenizers load. Raises `ModelError`."""
+    app = Flask("npu-proxy", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json.compact = True  # type: ignore[attr-defined]
+    app.url_map.strict_slashes = False
+    app.extensions["npu_proxy"] = services = make_services(config)
+    headers.register(app)
+    errors.register(app)
+    for routes in (openai, ollama, jobs, health):
+        app.register_blueprint(routes.blueprint)
+    metrics.register(app, services)
+    return app

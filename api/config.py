@@ -1,0 +1,29 @@
+"""What the API is told by its composition root. No environment is read here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobs.submit import Limits
+
+
+@dataclass(frozen=True)
+class ApiConfig:
+    """Times in seconds, sizes in bytes."""
+
+    redis_url: str
+    model_root: Path
+    #: Engine kind → the model it serves; only the engines that are switched on.
+    models: dict[str, str]
+    backend: str = "genai"
+    limits: Limits = field(default_factory=Limits)
+    result_ttl_s: int = 86_400
+    #: How often a silent stream says something.
+    keepalive_s: float = 1.0
+    #: Requests that may wait or stream at once; some threads stay free beyond them, for health and short calls.
+    max_waiting: int = 240
+    max_body_bytes: int = 8 * 2**20
+    max_messages: int = 1024
+    max_inputs: int = 2048
+    version: str = "0.1.0"

@@ -1,0 +1,55 @@
+"""Response headers that tell what ran, where, and how long it took."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Flask, Response, g, request
+
+from jobs.events import Event, order
+from jobs.record import Job, new_id
+
+REQUEST_ID = "X-Request-Id"
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def of_run(job: Job) -> dict[str, str]:
+    """For a job that has ended; times in ms."""
+    return {
+        **of_start(job, None),
+        "X-NPU-Proxy-Device": job.device,
+        "X-NPU-Proxy-Queue-Ms": str(max(0, job.started_ms - job.created_ms)),
+        "X-NPU-Proxy-Run-Ms": str(max(0, job.ended_ms - job.started_ms)),
+    }
+
+
+def of_start(job: Job, started: Event | None) -> dict[str, str]:
+    """For a stream, at its opening: device and queue time (ms) when the job has been `started` by then."""
+    known = {
+        "X-NPU-Proxy-Job": job.id,
+        "X-NPU-Proxy-Model": job.model,
+        "X-NPU-Proxy-Token-Count": str(job.prompt_tokens),
+    }
+    if started is not None:
+        known["X-NPU-Proxy-Device"] = str(started.json()["device"])
+        known["X-NPU-Proxy-Queue-Ms"] = str(max(0, order(started.id)[0] - job.created_ms))
+    return known
+
+
+def register(app: Flask) -> None:
+    """Give every request an id, the caller's own if it has a sane one, and every answer that id."""
+
+    @app.before_request
+    def name_request() -> None:
+        asked = request.headers.get(REQUEST_ID, "")
+        g.request_id = asked if _SANE_ID.fullmatch(asked) else new_id("req")
+
+    @app.after_request
+    def label(response: Response) -> Response:
+        response.headers[REQUEST_ID] = g.get("request_id", "")
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        if response.is_streamed:
+            # Proxies (nginx) would hold a stream back until their buffer is full.
+            response.headers["X-Accel-Buffering"] = "no"
+            response.headers["Cache-Control"] = "no-cache"
+        return response

@@ -1,0 +1,81 @@
+"""What every request handler needs, made once per API process and kept on the app."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+from redis.exceptions import RedisError
+
+from api.config import ApiConfig
+from jobs import reports
+from jobs.connection import connect
+from jobs.hub import EventHub
+from jobs.models import OfferedModels, offer_all
+from jobs.reports import Report
+from jobs.store import JobStore
+from jobs.submit import Submitter
+
+#: Workers report every second, so their reports are read no more often.
+REPORTS_AGE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Services:
+    """The way to jobs, for handlers."""
+
+    config: ApiConfig
+    store: JobStore
+    hub: EventHub
+    models: OfferedModels
+    submitter: Submitter
+    workers: WorkersView
+    #: Counts down the requests that may wait or stream at once.
+    places: threading.BoundedSemaphore
+
+
+class WorkersView:
+    """The workers' last reports, read from Redis at most every `REPORTS_AGE_S`. Thread-safe."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._reports: Sequence[Report] = ()
+        self._read_at = 0.0
+
+    def __call__(self) -> Sequence[Report]:
+        """The reports; the last known ones while Redis is away."""
+        with self._lock:
+            if time.monotonic() - self._read_at >= REPORTS_AGE_S:
+                try:
+                    self._reports = reports.read_all(self._store.redis)
+                except RedisError:
+                    pass  # The request itself will meet Redis, and say so.
+                self._read_at = time.monotonic()
+            return self._reports
+
+
+def make_services(config: ApiConfig) -> Services:
+    """Connect to Redis (at the first command) and load the tokenizers; blocks for seconds. Raises `ModelError`."""
+    redis = connect(config.redis_url)
+    store = JobStore(redis, config.result_ttl_s)
+    models = offer_all(config.model_root, config.models, config.backend)
+    workers = WorkersView(store)
+    return Services(
+        config=config,
+        store=store,
+        hub=EventHub(redis, connect(config.redis_url, blocking=True)),
+        models=models,
+        submitter=Submitter(store, models, config.limits, workers),
+        workers=workers,
+        places=threading.BoundedSemaphore(config.max_waiting),
+    )
+
+
+def services() -> Services:
+    """The services of the current app."""
+    return cast(Services, current_app.extensions["npu_proxy"])

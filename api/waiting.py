@@ -1,0 +1,135 @@
+"""Waiting for a job on behalf of a client: with an eye on the client, and within the places there are."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from itertools import chain
+from typing import Any
+
+from flask import request
+from redis.exceptions import RedisError
+
+from api.errors import TooBusy
+from api.services import Services
+from jobs.events import START, Event
+from jobs.hub import Follower
+from jobs.record import Job
+from jobs.store import now_ms
+
+#: How often a silent wait looks whether its client is still there. Seconds.
+LOOK_S = 0.25
+#: An event in time is worth waiting for before headers go out, so that they can tell queue time and device. Seconds.
+START_WAIT_S = 0.5
+
+
+class ClientGone(Exception):
+    """The client closed its connection; nobody reads the answer."""
+
+
+class Waiter:
+    """Follows one job for one client. Closes itself when the job is done; `close` it in every other case.
+
+    With `cancel_on_leave` the job is cancelled if its client leaves before its end.
+    """
+
+    def __init__(self, services: Services, job: Job, *, cancel_on_leave: bool, after: str = START) -> None:
+        """Takes a place and subscribes to the job's events, which need not exist yet. Raises `TooBusy`."""
+        self._services = services
+        self.job = job
+        self._cancel_on_leave = cancel_on_leave
+        self._socket = request.environ.get("gunicorn.socket")
+        self._done = False
+        self._stack = ExitStack()
+        self._lock = threading.Lock()
+        self._stack.enter_context(_place(services.places))
+        try:
+            subscription: AbstractContextManager[Follower] = services.hub.subscribed(job.id)
+            follower = self._stack.enter_context(subscription)
+            self._events: Iterator[Event | None] = follower.follow(after, tick_s=LOOK_S)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def events(self) -> Iterator[Event | None]:
+        """The job's events; None after `keepalive_s` of silence. Raises `ClientGone`, and redis's errors."""
+        keepalive_s = self._services.config.keepalive_s
+        spoke = time.monotonic()
+        for event in self._events:
+            if event is not None:
+                if event.name == "done":
+                    self._done = True
+                spoke = time.monotonic()
+                yield event
+                continue
+            if client_gone(self._socket):
+                raise ClientGone
+            if now_ms() > self.job.queue_deadline_ms:
+                self._services.store.expire_if_late(self.job)
+            if time.monotonic() - spoke >= keepalive_s:
+                spoke = time.monotonic()
+                yield None
+
+    def started(self) -> Event | None:
+        """The event that says that the job runs, if it comes within `START_WAIT_S`; for headers to tell of it."""
+        give_up_at = time.monotonic() + START_WAIT_S
+        for event in self._events:
+            if event is None:
+                if time.monotonic() >= give_up_at:
+                    return None
+            elif event.name == "status":
+                if event.json()["status"] == "in_progress":
+                    return event
+            else:
+                self._events = chain([event], self._events)
+                return None
+        return None
+
+    def result(self) -> Job:
+        """Wait for the end; the job as it is then."""
+        for _ in self.events():
+            pass
+        return self.final()
+
+    def final(self) -> Job:
+        """The job's record after its last event."""
+        return self._services.store.get(self.job.id) or self.job
+
+    def close(self) -> None:
+        """Give the place back; if the job is not done, its client has left. Any number of times, from any thread."""
+        with self._lock:
+            self._stack.close()
+            if self._cancel_on_leave and not self._done:
+                self._done = True
+                try:
+                    self._services.store.cancel(self.job)
+                except RedisError:
+                    pass  # Its run deadline ends it.
+
+
+class _place(AbstractContextManager[None]):
+    def __init__(self, places: threading.BoundedSemaphore) -> None:
+        self._places = places
+
+    def __enter__(self) -> None:
+        if not self._places.acquire(blocking=False):
+            raise TooBusy
+
+    def __exit__(self, *_: object) -> None:
+        self._places.release()
+
+
+def client_gone(connection: Any) -> bool:
+    """Whether a client has closed its side. A WSGI server tells this only at the second write after it, so the
+    socket itself is asked; False where there is none (tests without a server)."""
+    if connection is None:
+        return False
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except (BlockingIOError, InterruptedError):
+        return False
+    except (OSError, ValueError):
+        return True

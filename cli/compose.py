@@ -1,0 +1,99 @@
+"""The composition root: from settings to what each process is told."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from typing import TYPE_CHECKING, cast
+
+from engines.base import EngineSpec, Kind
+from engines.errors import ModelError
+from engines.models.store import ModelStore
+from jobs.config import WorkerConfig
+from jobs.models import FAKE_CONTEXT_TOKENS, of_kind
+from jobs.submit import Limits
+
+from .errors import Failure
+from .redis_server import redis_url
+from .settings import Settings, models_of
+
+if TYPE_CHECKING:
+    from api.config import ApiConfig
+
+#: Threads that stay free for health, job look-ups and cancels while all the others wait or stream.
+SPARE_THREADS = 16
+
+
+def api_config(settings: Settings) -> ApiConfig:
+    """What the API is told."""
+    from api.config import ApiConfig
+
+    return ApiConfig(
+        redis_url=redis_url(settings),
+        model_root=settings.data_dir / "models",
+        models=dict(models_of(settings)),
+        backend=settings.backend,
+        limits=Limits(
+            settings.queue_timeout_s, settings.run_timeout_s, settings.max_queued, settings.default_max_tokens
+        ),
+        result_ttl_s=settings.result_ttl_s,
+        keepalive_s=settings.keepalive_s,
+        max_waiting=max(1, settings.api_threads - SPARE_THREADS),
+        max_body_bytes=settings.max_body_bytes,
+        max_messages=settings.max_messages,
+        max_inputs=settings.max_inputs,
+        version=version("npu-proxy"),
+    )
+
+
+def worker_config(settings: Settings, kind: str) -> WorkerConfig:
+    """What the worker of an engine kind is told. Raises `Failure` when that engine is off or its model missing."""
+    model = models_of(settings).get(kind, "")
+    if not model:
+        raise Failure(f"no model is set for {kind}: set NPU_PROXY_{kind.upper()}_MODEL")
+    try:
+        spec = engine_spec(settings, cast(Kind, kind), model)
+    except ModelError as error:
+        raise Failure(str(error)) from None
+    return WorkerConfig(redis_url(settings), spec, settings.result_ttl_s, settings.engine_start_timeout_s)
+
+
+def engine_spec(settings: Settings, kind: Kind, model: str) -> EngineSpec:
+    """What an engine process loads. Raises `ModelError`."""
+    device = settings.llm_device if kind == "llm" else settings.embed_device
+    slots = settings.llm_slots if kind == "llm" else 0
+    if settings.backend == "fake":
+        return EngineSpec(
+            kind, model, "", device, (), FAKE_CONTEXT_TOKENS, slots, "fake", fake_token_ms=settings.fake_token_ms
+        )
+    store = ModelStore(settings.data_dir / "models")
+    manifest = of_kind(store, model, kind)
+    embedding = manifest.embedding
+    cache = settings.data_dir / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    return EngineSpec(
+        kind=kind,
+        model=manifest.name,
+        path=str(store.path(model)),
+        device=device,
+        device_hints=manifest.devices,
+        context_tokens=manifest.context_tokens,
+        slots=slots,
+        max_step_tokens=settings.max_step_tokens,
+        kv_cache_gb=settings.kv_cache_gb,
+        prefix_caching=settings.prefix_caching,
+        npu_max_prompt_tokens=settings.npu_max_prompt_tokens,
+        npu_min_response_tokens=settings.npu_min_response_tokens,
+        cache_dir=str(cache),
+        properties=json.loads(settings.llm_properties) if kind == "llm" and settings.llm_properties else {},
+        **(
+            {
+                "pooling": embedding.pooling,
+                "normalize": embedding.normalize,
+                "query_instruction": embedding.query_instruction,
+                "document_instruction": embedding.document_instruction,
+            }
+            if embedding
+            else {}
+        ),
+    )

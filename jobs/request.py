@@ -1,0 +1,55 @@
+"""What a caller wants, in no dialect: the API translates to this, `jobs.submit` makes jobs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engines.base import Sampling
+from jobs.record import Lane
+
+__all__ = ["EmbedRequest", "GenerateRequest", "Request", "Sampling", "Terms"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Who asks, and how long they wait. Times in seconds; None for the server's own limit, which is the most."""
+
+    user: str
+    owner: str = "local"
+    lane: Lane = "interactive"
+    queue_timeout_s: float | None = None
+    run_timeout_s: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """Text wanted, from a conversation or from a prompt as it is. `sampling.max_tokens` 0 means the default."""
+
+    endpoint: str
+    model: str
+    sampling: Sampling
+    messages: tuple[Mapping[str, Any], ...] = ()
+    prompt: str = ""
+    #: The field that holds the text, for errors.
+    param: str = "messages"
+    answer: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EmbedRequest:
+    """Vectors wanted. A text may come as token ids of the model's own. `truncate` cuts what is over its limit."""
+
+    endpoint: str
+    model: str
+    texts: tuple[str | tuple[int, ...], ...]
+    truncate: bool = False
+    #: 0 for the model's own.
+    dimensions: int = 0
+    param: str = "input"
+    answer: Mapping[str, Any] = field(default_factory=dict)
+
+
+Request = GenerateRequest | EmbedRequest

@@ -1,0 +1,128 @@
+"""From a request to a queued job: find the model, make and count the prompt, check the limits, enqueue.
+
+Everything that can be refused is refused here, before anything is queued or streamed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from engines import wire
+from engines.base import EmbedTask, GenerateTask
+from engines.errors import PromptError
+from jobs.errors import BadPrompt, PromptTooLong, QueueFull
+from jobs.models import OfferedModel, OfferedModels
+from jobs.record import Job, new_id
+from jobs.reports import Report
+from jobs.request import EmbedRequest, GenerateRequest, Request, Terms
+from jobs.store import JobStore, now_ms
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server allows. Times in seconds."""
+
+    queue_timeout_s: float = 600.0
+    run_timeout_s: float = 600.0
+    max_queued: int = 10_000
+    default_max_tokens: int = 1024
+
+
+class Submitter:
+    """Makes jobs. Thread-safe. Blocks for the counting (ms) and one or two round trips to Redis."""
+
+    def __init__(
+        self, store: JobStore, models: OfferedModels, limits: Limits, reports: Callable[[], Sequence[Report]]
+    ) -> None:
+        """`reports` gives the workers' last words, for the limits of the devices they run on."""
+        self._store = store
+        self._models = models
+        self._limits = limits
+        self._reports = reports
+
+    def prepare(self, request: Request, terms: Terms) -> Job:
+        """The job of a request, not queued yet, so that its events can be subscribed to first.
+
+        Raises `JobRefused` with the field at fault.
+        """
+        limits, now = self._limits, now_ms()
+        job_id = new_id("job")
+        model = self._models.get(request.model, "llm" if isinstance(request, GenerateRequest) else "embed")
+        try:
+            task, prompt_tokens = self._task(job_id, request, model)
+        except PromptError as error:
+            raise BadPrompt(str(error), request.param) from error
+        return Job(
+            id=job_id,
+            engine=model.kind,
+            endpoint=request.endpoint,
+            model=model.name,
+            user=terms.user,
+            owner=terms.owner,
+            task=json.dumps(wire.task_to(task)),
+            lane=terms.lane,
+            prompt_tokens=prompt_tokens,
+            created_ms=now,
+            queue_deadline_ms=now + _milliseconds(terms.queue_timeout_s, limits.queue_timeout_s),
+            run_timeout_ms=_milliseconds(terms.run_timeout_s, limits.run_timeout_s),
+            metadata=dict(terms.metadata),
+            answer=dict(request.answer),
+        )
+
+    def enqueue(self, job: Job) -> None:
+        """Accept a prepared job. Raises `QueueFull`."""
+        depth = self._store.depth(job.engine)
+        if depth >= self._limits.max_queued:
+            raise QueueFull(depth)
+        self._store.create(job)
+
+    def _task(
+        self, job_id: str, request: Request, model: OfferedModel
+    ) -> tuple[GenerateTask | EmbedTask, int]:
+        if isinstance(request, GenerateRequest):
+            return self._generate_task(job_id, request, model)
+        return embed_task(job_id, request, model)
+
+    def _generate_task(
+        self, job_id: str, request: GenerateRequest, model: OfferedModel
+    ) -> tuple[GenerateTask, int]:
+        prompt = model.tokenizer.render(request.messages) if request.messages else request.prompt
+        special = not request.messages
+        context, longest_prompt = self._token_limits(model)
+        [count] = model.tokenizer.count([prompt], longest_prompt, special)
+        if count == 0:
+            raise BadPrompt("The prompt has no tokens.", request.param)
+        if count > min(longest_prompt, context - 1):
+            raise PromptTooLong(count, min(longest_prompt, context - 1), request.param)
+        wanted = request.sampling.max_tokens or self._limits.default_max_tokens
+        sampling = replace(request.sampling, max_tokens=min(wanted, context - count))
+        return GenerateTask(job_id, prompt, sampling, add_special_tokens=special), count
+
+    def _token_limits(self, model: OfferedModel) -> tuple[int, int]:
+        """Tokens in all, and of prompt, that every worker for this model can take."""
+        loaded = [r for r in self._reports() if r.engine == model.kind and r.context_tokens]
+        return (
+            min([model.context_tokens, *(r.context_tokens for r in loaded)]),
+            min([model.context_tokens, *(r.max_prompt_tokens for r in loaded)]),
+        )
+
+
+def embed_task(job_id: str, request: EmbedRequest, model: OfferedModel) -> tuple[EmbedTask, int]:
+    """The engine's task for an embeddings request, and its tokens in all. Raises `JobRefused`, `PromptError`."""
+    if model.dimensions and request.dimensions > model.dimensions:
+        raise BadPrompt(f"{model.name} makes vectors of {model.dimensions} dimensions at most.", "dimensions")
+    texts = tuple(t if isinstance(t, str) else model.tokenizer.decode(t) for t in request.texts)
+    limit = model.context_tokens
+    counts = model.tokenizer.count(texts, limit, special=True)
+    too_long = next((index for index, count in enumerate(counts) if count > limit), None)
+    if too_long is not None and not request.truncate:
+        raise PromptTooLong(counts[too_long], limit, request.param, what=f"Text {too_long}")
+    kept = tuple(min(count, limit) for count in counts)
+    return EmbedTask(job_id, texts, kept), sum(kept)
+
+
+def _milliseconds(asked_s: float | None, limit_s: float) -> int:
+    """A caller may ask for less time than the server allows, never for more."""
+    return int(1000 * (limit_s if asked_s is None else min(asked_s, limit_s)))

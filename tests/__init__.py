@@ -1,0 +1,1 @@
+"""The tests; a package, so that `tests.cli` is never taken for `cli`."""

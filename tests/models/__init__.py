@@ -1,0 +1,1 @@
+"""Tests of engines.models: the store, its sources and the converter."""
