@@ -75,7 +75,7 @@ def problem_of(error: Exception) -> Problem:
         case ApiError():
             return error.problem
         case ValidationError():
-            param, message = first_fault(error.normalized_messages())
+            param, message = first_fault(error.messages)
             return Problem(400, f"{param}: {message}" if param else message, code="invalid_value", param=param)
         case UnknownModel():
             return Problem(404, str(error), code="model_not_found", param=error.param)

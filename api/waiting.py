@@ -128,7 +128,7 @@ def client_gone(connection: Any) -> bool:
     if connection is None:
         return False
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
     except (BlockingIOError, InterruptedError):
         return False
     except (OSError, ValueError):

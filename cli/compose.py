@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import version
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from engines.base import EngineSpec, Kind
 from engines.errors import ModelError
+from engines.models.manifest import EmbeddingFacts
 from engines.models.store import ModelStore
 from jobs.config import WorkerConfig
 from jobs.models import FAKE_CONTEXT_TOKENS, of_kind
@@ -19,6 +20,9 @@ from .settings import Settings, models_of
 
 if TYPE_CHECKING:
     from api.config import ApiConfig
+
+#: What a model that makes no embeddings is loaded with; nothing reads it.
+NO_EMBEDDING = EmbeddingFacts("mean", True, 0)
 
 #: Threads that stay free for health, job look-ups and cancels while all the others wait or stream.
 SPARE_THREADS = 16
@@ -68,7 +72,7 @@ def engine_spec(settings: Settings, kind: Kind, model: str) -> EngineSpec:
         )
     store = ModelStore(settings.data_dir / "models")
     manifest = of_kind(store, model, kind)
-    embedding = manifest.embedding
+    embedding = manifest.embedding or NO_EMBEDDING
     cache = settings.data_dir / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     return EngineSpec(
@@ -85,15 +89,17 @@ def engine_spec(settings: Settings, kind: Kind, model: str) -> EngineSpec:
         npu_max_prompt_tokens=settings.npu_max_prompt_tokens,
         npu_min_response_tokens=settings.npu_min_response_tokens,
         cache_dir=str(cache),
-        properties=json.loads(settings.llm_properties) if kind == "llm" and settings.llm_properties else {},
-        **(
-            {
-                "pooling": embedding.pooling,
-                "normalize": embedding.normalize,
-                "query_instruction": embedding.query_instruction,
-                "document_instruction": embedding.document_instruction,
-            }
-            if embedding
-            else {}
-        ),
+        properties=_properties(settings) if kind == "llm" else {},
+        pooling=embedding.pooling,
+        normalize=embedding.normalize,
+        query_instruction=embedding.query_instruction,
+        document_instruction=embedding.document_instruction,
     )
+
+
+def _properties(settings: Settings) -> dict[str, Any]:
+    try:
+        properties: dict[str, Any] = json.loads(settings.llm_properties or "{}")
+    except ValueError as error:
+        raise Failure(f"NPU_PROXY_LLM_PROPERTIES={settings.llm_properties}: must be a JSON object ({error})") from None
+    return properties

@@ -140,6 +140,9 @@ class Settings:
         unit="tokens", minimum=1, maximum=131072)
     npu_min_response_tokens: int = _engine(
         512, "Answer length an NPU model is compiled for.", unit="tokens", minimum=1, maximum=131072)
+    llm_properties: str = _engine(
+        "", "OpenVINO properties for the chat engine, over its own; for experts.",
+        pattern=r"(\{.*\})?", allowed="a JSON object, or nothing")
     engine_start_timeout_s: float = _engine(
         600.0, "Time an engine has to load its model.", unit="s", minimum=1, maximum=86400)
     backend: str = _engine(

@@ -24,7 +24,7 @@ class EngineProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "engines.process", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-P", "-m", "engines.process", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )

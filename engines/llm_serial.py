@@ -21,7 +21,7 @@ from engines.generation import WARM_UP, as_tensor, input_ids, to_config
 STEP_WAIT_S = 0.05
 
 
-class _Sink(genai.StreamerBase):
+class _Sink(genai.StreamerBase):  # type: ignore[misc]  # untyped
     """Receives tokens on the generating thread. What `write` returns is the only way to stop `generate()`:
     an exception in it would be swallowed or lost."""
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 
 from engines.base import Engine, EngineFacts, EngineSpec, LoadProgress
 from engines.devices import candidates, failure_category, family
 from engines.errors import LoadError
-
-log = logging.getLogger("npu_proxy.engine")
 
 
 def load_engine(spec: EngineSpec, progress: LoadProgress) -> tuple[Engine, EngineFacts]:
@@ -30,7 +27,7 @@ def load_engine(spec: EngineSpec, progress: LoadProgress) -> tuple[Engine, Engin
             except Exception as error:
                 engine.close()
                 reason = f"{candidate.device} failed: {failure_category(str(error))}"
-                log.warning("%s on %s: %s", spec.model, candidate.device, str(error).strip())
+                progress(f"{reason}: {str(error).strip()}")
             else:
                 load_s = round(time.monotonic() - started, 3)
                 return engine, _facts(spec, candidate.device, slots, load_s, tuple(passed_over))

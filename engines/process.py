@@ -8,7 +8,6 @@ with it by the kernel.
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import signal
 import socket
@@ -64,7 +63,6 @@ def main() -> None:
     die_with(parent)
     # Ctrl-C goes to the whole terminal group; when to end is the worker's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     connection = Connection(socket.socket(fileno=fd).detach())
     try:
         serve(connection)

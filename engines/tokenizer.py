@@ -83,7 +83,7 @@ class ModelTokenizer:
     @cached_property
     def _vocabulary_size(self) -> int:
         try:
-            return max(self._tokenizer.get_vocab().values()) + 1
+            return int(max(self._tokenizer.get_vocab().values())) + 1
         except RuntimeError as error:  # A model may come without a detokenizer.
             raise PromptError("This model takes text only, no token ids.") from error
 

@@ -13,12 +13,14 @@ from redis.client import Pipeline
 
 from jobs import keys
 from jobs.record import Job, JobError, Outcome, State, from_hash, is_job_id, to_hash, to_json
-from scheduler.queue import engine_queue
+from scheduler.queue import engine_queue, new_job
 
 #: A worker that has not been heard of for so long has lost its jobs. Milliseconds.
 LEASE_MS = 8_000
 #: A job that was running at so many crashes is not given a further device.
 MAX_CRASHES = 2
+
+QUEUE_TIMEOUT = JobError("queue_timeout", "The job waited longer in the queue than it was allowed to.")
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -58,7 +60,7 @@ class JobStore:
         queue = engine_queue(self.redis, job.engine)
         listed = keys.owned_jobs(job.owner)
         with self.redis.pipeline(transaction=True) as pipe:
-            queue.enqueue_job(queue.new_job(job.id), pipeline=pipe)  # RQ wants to be first.
+            queue.enqueue_job(new_job(queue, job.id), pipeline=pipe)  # RQ wants to be first.
             pipe.hset(keys.job(job.id), mapping=to_hash(job))
             pipe.xadd(keys.events(job.id), {"event": "status", "data": '{"status":"queued"}'})
             pipe.zadd(listed, {job.id: job.created_ms})
@@ -85,8 +87,7 @@ class JobStore:
     def claim(self, engine: str, job_id: str, worker: str, device: str) -> Job | None:
         """Start an attempt of a popped job; the job as it is now, or None when there is nothing to run."""
         now = now_ms()
-        error = JobError("queue_timeout", "The job waited longer in the queue than it was allowed to.")
-        args = [now, now + LEASE_MS, worker, self._ttl_s, to_json(error), device]
+        args = [now, now + LEASE_MS, worker, self._ttl_s, to_json(QUEUE_TIMEOUT), device]
         if not self._run("claim", engine, job_id, args):
             return None
         return self.get(job_id)
@@ -110,8 +111,8 @@ class JobStore:
 
     def expire_if_late(self, job: Job) -> State | None:
         """End a job that is still queued past its queue deadline. The state it is in now."""
-        error = JobError("queue_timeout", "The job waited longer in the queue than it was allowed to.")
-        result: State | None = self._run("cancel", job.engine, job.id, [now_ms(), self._ttl_s, "expired", to_json(error)])
+        args = [now_ms(), self._ttl_s, "expired", to_json(QUEUE_TIMEOUT)]
+        result: State | None = self._run("cancel", job.engine, job.id, args)
         return result
 
     def hand_back(self, job: Job) -> str:
@@ -136,7 +137,7 @@ class JobStore:
     def position(self, job: Job) -> int | None:
         """How many jobs wait before this one; None when it does not wait. O(queue length)."""
         at = self.redis.lpos(keys.waiting(job.engine), job.id)
-        return None if at is None else int(at)  # type: ignore[arg-type]
+        return None if at is None else int(at)
 
     def depth(self, engine: str) -> int:
         """How many jobs wait for an engine."""

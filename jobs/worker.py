@@ -79,7 +79,6 @@ def run_worker(config: WorkerConfig) -> int:
 
     Its running jobs then go back to the front of the queue. 1 when the model loads on no device.
     """
-    logging.getLogger("rq").setLevel(logging.WARNING)
     name = f"{config.engine.kind}-{socket.gethostname()}-{os.getpid()}"
     store = JobStore(connect(config.redis_url), config.result_ttl_s)
     EngineQueue.stopping = threading.Event()

@@ -7,10 +7,9 @@ from typing import Any
 
 from redis import Redis
 from rq import Queue
-from rq.exceptions import DequeueTimeout
+from rq.exceptions import DequeueTimeout, StopRequested
 from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
-from rq.exceptions import StopRequested
 
 #: What an RQ job calls. A name, not a function: only workers import it.
 RUN_JOB = "jobs.runner.run_job"
@@ -45,29 +44,28 @@ class EngineQueue(Queue):
         raise DequeueTimeout(timeout, queue_key)
 
     @classmethod
-    def _fetch_dequeued_job(
-        cls, connection: Redis, queue_key: str, job_id: str, **classes: Any
-    ) -> tuple[Job, Queue] | None:
-        found = super()._fetch_dequeued_job(connection, queue_key, job_id, **classes)
+    def _fetch_dequeued_job(cls, connection: Redis, queue_key: str, job_id: str, *args: Any, **kwargs: Any) -> Any:
+        found = super()._fetch_dequeued_job(connection, queue_key, job_id, *args, **kwargs)
         if found is not None:
             return found
         queue = cls.from_queue_key(queue_key, connection=connection, serializer="json")
-        return queue.new_job(job_id), queue
+        return new_job(queue, job_id), queue
 
-    def new_job(self, job_id: str) -> Job:
-        """RQ's job for one of ours: JSON only, no timeout of RQ's (it cannot stop a device), nothing kept after."""
-        return Job.create(
-            RUN_JOB,
-            args=[job_id],
-            id=job_id,
-            connection=self.connection,
-            origin=self.name,
-            serializer="json",
-            description=job_id,
-            timeout=-1,
-            result_ttl=0,
-            failure_ttl=60,
-        )
+
+def new_job(queue: Queue, job_id: str) -> Job:
+    """RQ's job for one of ours: JSON only, no timeout of RQ's (it cannot stop a device), nothing kept after."""
+    return Job.create(
+        RUN_JOB,
+        args=[job_id],
+        id=job_id,
+        connection=queue.connection,
+        origin=queue.name,
+        serializer="json",
+        description=job_id,
+        timeout=-1,
+        result_ttl=0,
+        failure_ttl=60,
+    )
 
 
 def engine_queue(connection: Redis, engine: str) -> EngineQueue:

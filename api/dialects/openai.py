@@ -115,9 +115,9 @@ def _with_incomplete(job: Job, body: Json) -> Json:
 def embeddings_result(job: Job) -> Json:
     assert job.outcome is not None
     dimensions = job.answer.get("dimensions", 0)
-    as_text = job.answer.get("encoding_format") == "base64"
+    write = cut if job.answer.get("encoding_format") == "base64" else floats
     data = [
-        {"object": "embedding", "index": index, "embedding": cut(vector, dimensions) if as_text else floats(vector, dimensions)}
+        {"object": "embedding", "index": index, "embedding": write(vector, dimensions)}
         for index, vector in enumerate(job.outcome.vectors)
     ]
     tokens = job.outcome.usage.prompt_tokens

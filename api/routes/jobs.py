@@ -33,7 +33,7 @@ def submit() -> Response:
     try:
         body = load(operation, asked["body"])
     except ValidationError as error:
-        raise ValidationError({"body": error.normalized_messages()}) from None
+        raise ValidationError({"body": error.messages}) from None
     if operation.shortcut(body) is not None:
         raise ValidationError({"body": ["There is nothing to run: the prompt is empty."]})
     terms = Terms(

@@ -1,1 +1,1 @@
-"""The shapes of request bodies. Unknown fields are left out, as OpenAI's API does; known but unsupported ones refused."""
+"""The shapes of request bodies. Unknown fields are left out, as OpenAI's API does; known, unsupported ones refused."""

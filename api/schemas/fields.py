@@ -73,7 +73,7 @@ class Stops(fields.Field[tuple[str, ...]]):
 
 
 class Body(Schema):
-    """A request body. `unsupported` names fields that are known but not served: any value but those given is refused."""
+    """A request body. `unsupported` names fields that are known but not served: other values than those are refused."""
 
     unsupported: Mapping[str, tuple[Any, ...]] = {}
 
@@ -90,7 +90,7 @@ class Body(Schema):
                 raise ValidationError("Not supported by this server.", name)
 
 
-MODEL = {"required": True, "validate": validate.Length(1, 200)}
+MODEL: dict[str, Any] = {"required": True, "validate": validate.Length(1, 200)}
 ROLES = ("system", "developer", "user", "assistant", "tool")
 #: Highest seed, token id and token count that is let through; higher ones fit nowhere.
 MAX_WHOLE = 2**63 - 1

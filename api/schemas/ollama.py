@@ -67,7 +67,7 @@ class Inputs(fields.Field[tuple[str, ...]]):
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> tuple[str, ...]:
         texts = [value] if isinstance(value, str) else value
-        return tuple(fields.List(Text()).deserialize(texts) or ())
+        return tuple(str(text) for text in fields.List(Text()).deserialize(texts) or ())
 
 
 class Embed(Body):

@@ -36,7 +36,7 @@ class Content(fields.Field[str]):
                 raise ValidationError({index: ["Not a content part."]})
             if part["type"] not in ("text", "refusal"):
                 raise ValidationError({index: [f"Parts of type {part['type'][:40]!r} are not served by this model."]})
-            texts.append(text.deserialize(part.get(part["type"])))
+            texts.append(str(text.deserialize(part.get(part["type"]))))
         return "".join(texts)
 
 

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from .. import lifeline
+from .. import lifeline, logs
 from ..options import SECTIONS, with_settings
 from ..settings import KINDS
 from ..settings_load import Loaded
@@ -27,6 +27,7 @@ def serve(loaded: Loaded) -> None:
 def api(loaded: Loaded) -> None:
     """Run the HTTP server alone. Needs a Redis; workers may run anywhere."""
     lifeline.die_with_parent()
+    logs.configure(loaded.settings)
     from ..api_server import run_api
 
     run_api(loaded.settings)
@@ -38,6 +39,7 @@ def api(loaded: Loaded) -> None:
 def worker(loaded: Loaded, kind: str) -> None:
     """Run one engine, KIND llm or embed, and the jobs that wait for it. Needs a Redis."""
     lifeline.die_with_parent(insist=True)
+    logs.configure(loaded.settings)
     from jobs.worker import run_worker
 
     from ..compose import worker_config

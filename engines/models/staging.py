@@ -69,7 +69,7 @@ def publish(root: Path, slug: str, ready: Path) -> None:
             _sync(path)
     for path in (ready, *(path for path in ready.rglob("*") if path.is_dir())):
         _sync(path)
-    target = root / "models" / slug
+    target = root / slug
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() or target.is_symlink():
         discard(root, target)

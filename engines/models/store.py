@@ -1,6 +1,6 @@
 """The model store: one folder a model, each with a manifest, and nothing visible that is not whole.
 
-ROOT/models/SLUG/manifest.json   and the model's files beside it
+ROOT/SLUG/manifest.json   and the model's files beside it
 ROOT/.staging/                   pulls under way (staging.py)
 ROOT/.locks/SLUG.lock            one pull or removal of a model at a time
 """
@@ -84,7 +84,7 @@ class ModelStore:
     def list(self) -> Manifests:
         """All readable models by name. A damaged one is logged and left out, so that it hides no other."""
         found = []
-        for path in sorted((self.root / "models").glob(f"*/{manifests.FILE_NAME}")):
+        for path in sorted(self.root.glob(f"*/{manifests.FILE_NAME}")):
             try:
                 manifest = manifests.from_json(path.read_text(encoding="utf-8"), path.parent.name)
                 if names.slug(manifest.name) != path.parent.name:
@@ -96,11 +96,11 @@ class ModelStore:
         return found
 
     def _folder(self, name: str) -> Path:
-        return self._inside(self.root / "models" / names.slug(name), name)
+        return self._inside(self.root / names.slug(name), name)
 
     def _inside(self, path: Path, name: str) -> Path:
         # The name itself is harmless by now; a link put into the store is not.
-        if not path.resolve().is_relative_to(self.root.resolve() / "models"):
+        if not path.resolve().is_relative_to(self.root.resolve()):
             raise BadModelName(f"{name!r} leads out of the model store")
         return path
 

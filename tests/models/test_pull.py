@@ -233,5 +233,5 @@ def test_a_publish_sweeps_what_dead_processes_left(store, tmp_path):
         store.root / ".staging", {"tiny+0123456789ab/files/old": b"x", "other+0123456789ab/files/new": b"y"}
     )
     publish(store.root, "tiny", write(tmp_path / "ready", {"a/b": b"z"}))
-    assert (store.root / "models" / "tiny" / "a" / "b").read_bytes() == b"z"
+    assert (store.root / "tiny" / "a" / "b").read_bytes() == b"z"
     assert [path.name for path in (store.root / ".staging").iterdir()] == ["other+0123456789ab"]

@@ -17,7 +17,7 @@ def source(tmp_path: Path) -> str:
 
 
 def folder(store: ModelStore, name: str) -> Path:
-    return store.root / "models" / names.slug(name)
+    return store.root / names.slug(name)
 
 
 def test_an_empty_store_lists_nothing_and_says_how_to_get_a_model(store):
