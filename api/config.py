@@ -18,7 +18,6 @@ class ApiConfig:
     models: dict[str, str]
     backend: str = "genai"
     limits: Limits = field(default_factory=Limits)
-    result_ttl_s: int = 86_400
     #: How often a silent stream says something.
     keepalive_s: float = 1.0
     #: Requests that may wait or stream at once; some threads stay free beyond them, for health and short calls.

@@ -32,8 +32,10 @@ def serve(operation: Operation) -> Response:
     if (answer := operation.shortcut(body)) is not None:
         services().models.named(body["model"])
         return jsonify(answer)
-    job = prepare(operation, body, Terms(user=body.get("user") or caller(), metadata=body.get("metadata") or {}))
-    if "respond-async" in request.headers.get("Prefer", ""):
+    detached = "respond-async" in request.headers.get("Prefer", "")
+    terms = Terms(user=body.get("user") or caller(), detached=detached, metadata=body.get("metadata") or {})
+    job = prepare(operation, body, terms)
+    if detached:
         response = accept(job)
         response.headers["Preference-Applied"] = "respond-async"
         return response

@@ -62,7 +62,7 @@ class WorkersView:
 def make_services(config: ApiConfig) -> Services:
     """Connect to Redis (at the first command) and load the tokenizers; blocks for seconds. Raises `ModelError`."""
     redis = connect(config.redis_url)
-    store = JobStore(redis, config.result_ttl_s)
+    store = JobStore(redis)
     models = offer_all(config.model_root, config.models, config.backend)
     workers = WorkersView(store)
     return Services(

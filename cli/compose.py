@@ -38,9 +38,13 @@ def api_config(settings: Settings) -> ApiConfig:
         models=dict(models_of(settings)),
         backend=settings.backend,
         limits=Limits(
-            settings.queue_timeout_s, settings.run_timeout_s, settings.max_queued, settings.default_max_tokens
+            settings.queue_timeout_s,
+            settings.run_timeout_s,
+            settings.max_queued,
+            settings.default_max_tokens,
+            settings.result_ttl_s,
+            settings.reply_ttl_s,
         ),
-        result_ttl_s=settings.result_ttl_s,
         keepalive_s=settings.keepalive_s,
         max_waiting=max(1, settings.api_threads - SPARE_THREADS),
         max_body_bytes=settings.max_body_bytes,
@@ -59,7 +63,7 @@ def worker_config(settings: Settings, kind: str) -> WorkerConfig:
         spec = engine_spec(settings, cast(Kind, kind), model)
     except ModelError as error:
         raise Failure(str(error)) from None
-    return WorkerConfig(redis_url(settings), spec, settings.result_ttl_s, settings.engine_start_timeout_s)
+    return WorkerConfig(redis_url(settings), spec, settings.engine_start_timeout_s)
 
 
 def engine_spec(settings: Settings, kind: Kind, model: str) -> EngineSpec:

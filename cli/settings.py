@@ -157,7 +157,9 @@ class Settings:
         600.0, "Time a job may run before it ends with the text so far.",
         unit="s", minimum=1, maximum=604800)
     result_ttl_s: int = _job(
-        86400, "Time a finished job can still be read.", unit="s", minimum=60, maximum=31_536_000)
+        86400, "Time the result of a job that was handed in can be fetched.", unit="s", minimum=60, maximum=1_209_600)
+    reply_ttl_s: int = _job(
+        600, "Time a job that answered its caller at once can still be read.", unit="s", minimum=1, maximum=1_209_600)
     max_queued: int = _job(
         10000, "Jobs that may wait for one engine; more are refused with 429.",
         minimum=1, maximum=10_000_000)

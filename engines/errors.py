@@ -19,7 +19,17 @@
 `code` is stable and goes out to API clients and exit messages; the class names may change.
 """
 
+import re
 from typing import ClassVar
+
+#: Source files in OpenVINO's messages.
+_PATH = re.compile(r"\S*/\S+:?\d*:?")
+
+
+def reason_of(error: Exception) -> str:
+    """What OpenVINO says of an error, in its last line, without the places in its source; fit for callers."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return _PATH.sub("", lines[-1]).strip()[:300] if lines else type(error).__name__
 
 
 class EngineError(Exception):

@@ -9,8 +9,13 @@ import openvino as ov
 import openvino_genai as genai
 
 from engines.base import GenerateTask, Sampling
+from engines.errors import PromptError
 
 WARM_UP = GenerateTask("warm-up", "Hello", Sampling(max_tokens=2, temperature=0.0, ignore_eos=True))
+
+LEAST_TEMPERATURE = 1e-3
+#: GenAI takes less than 1 only.
+MOST_MIN_P = 0.999
 
 
 def to_config(sampling: Sampling, defaults: genai.GenerationConfig, already: int = 0) -> genai.GenerationConfig:
@@ -24,16 +29,17 @@ def to_config(sampling: Sampling, defaults: genai.GenerationConfig, already: int
     config.set_eos_token_id(defaults.eos_token_id)
     config.stop_token_ids = set(defaults.stop_token_ids) | set(sampling.stop_token_ids)
     config.max_new_tokens = max(1, sampling.max_tokens - already)
-    config.min_new_tokens = max(0, sampling.min_tokens - already)
+    config.min_new_tokens = min(max(0, sampling.min_tokens - already), config.max_new_tokens)
     config.ignore_eos = sampling.ignore_eos
     config.presence_penalty = sampling.presence_penalty
     config.frequency_penalty = sampling.frequency_penalty
     config.repetition_penalty = sampling.repetition_penalty
-    config.do_sample = sampling.temperature > 0
+    # At the limit of either, sampling is greedy; GenAI refuses 0 and is not exact near it.
+    config.do_sample = sampling.temperature >= LEAST_TEMPERATURE and sampling.top_p > 0
     if config.do_sample:
         config.temperature = sampling.temperature
         config.top_p = sampling.top_p
-        config.min_p = sampling.min_p
+        config.min_p = min(sampling.min_p, MOST_MIN_P)
         config.rng_seed = secrets.randbits(32) if sampling.seed is None else sampling.seed & 0xFFFFFFFF
         if sampling.top_k:
             config.top_k = sampling.top_k
@@ -41,10 +47,16 @@ def to_config(sampling: Sampling, defaults: genai.GenerationConfig, already: int
     return config
 
 
-def input_ids(tokenizer: genai.Tokenizer, task: GenerateTask) -> list[int]:
-    """The prompt's tokens and, for a resumed task, those already generated."""
+def input_ids(tokenizer: genai.Tokenizer, task: GenerateTask, limit: int) -> list[int]:
+    """The prompt's tokens and, for a resumed task, those already generated: fewer than `limit`, else `PromptError`.
+
+    The prompt was counted before it was queued; this holds for long ones, where that count is off by a few.
+    """
     encoded = tokenizer.encode(task.prompt, add_special_tokens=task.add_special_tokens)
-    return [*encoded.input_ids.data[0].tolist(), *task.resume]
+    ids = [*encoded.input_ids.data[0].tolist(), *task.resume]
+    if len(ids) >= limit:
+        raise PromptError(f"The prompt has {len(ids)} tokens; the model takes fewer than {limit}.")
+    return ids
 
 
 def as_tensor(ids: list[int]) -> ov.Tensor:

@@ -12,6 +12,7 @@ import openvino_genai as genai
 
 from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
 from engines.detokenizer import TextStream, advance_all, finish_all
+from engines.errors import reason_of
 from engines.generation import WARM_UP, as_tensor, input_ids, to_config
 
 DEFAULT_SLOTS = 8
@@ -101,13 +102,13 @@ class BatchingLLM(Engine):
         stream = TextStream(stop=task.sampling.stop)
         try:
             config = to_config(task.sampling, self._defaults, already=len(task.resume))
-            tensor = as_tensor(input_ids(self._tokenizer, task))
+            tensor = as_tensor(input_ids(self._tokenizer, task, self._spec.context_tokens))
             if task.resume:
                 advance_all(self._tokenizer.decode, [stream], [task.resume])
             self._next_request += 1
             handle = self._pipeline.add_request(self._next_request, tensor, config)
         except Exception as error:
-            self._ended.append(Update(task.id, end=End("failed", "bad_request", str(error).strip())))
+            self._ended.append(Update(task.id, end=End("failed", "bad_request", reason_of(error))))
             return
         self._running[task.id] = _Running(task, handle, stream)
 

@@ -15,6 +15,7 @@ import openvino_genai as genai
 
 from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
 from engines.detokenizer import TextStream, advance_all, finish_all
+from engines.errors import reason_of
 from engines.generation import WARM_UP, as_tensor, input_ids, to_config
 
 #: How long `step()` waits for a token before it lets its owner look for commands.
@@ -86,7 +87,7 @@ class SerialLLM(Engine):
             try:
                 self._start(task)
             except Exception as error:
-                return [Update(task.id, end=End("failed", "bad_request", str(error).strip()))]
+                return [Update(task.id, end=End("failed", "bad_request", reason_of(error)))]
         try:
             item = self._sink.tokens.get(timeout=STEP_WAIT_S)
         except queue.Empty:
@@ -95,7 +96,7 @@ class SerialLLM(Engine):
 
     def _start(self, task: GenerateTask) -> None:
         config = to_config(task.sampling, self._defaults, already=len(task.resume))
-        ids = as_tensor(input_ids(self._tokenizer, task))
+        ids = as_tensor(input_ids(self._tokenizer, task, self._spec.npu_max_prompt_tokens + 1))
         inputs = genai.TokenizedInputs(ids, ov.Tensor(np.ones_like(ids.data)))
         self._stream = TextStream(stop=task.sampling.stop)
         if task.resume:
@@ -114,7 +115,7 @@ class SerialLLM(Engine):
         task_id = self._task.id
         if isinstance(item, Exception):
             self._stop_generating()
-            return [Update(task_id, end=End("failed", "engine_error", str(item).strip()))]
+            return [Update(task_id, end=End("failed", "engine_error", reason_of(item)))]
         if item is None:
             rest = finish_all(self._tokenizer.decode, [self._stream])[0]
             self._stop_generating()

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from engines.errors import PromptError
+from engines.errors import PromptError, reason_of
 
 #: Characters encoded in one go: a few ms at most.
 SLICE_CHARS = 16_384
@@ -47,8 +47,7 @@ class ModelTokenizer:
         try:
             prompt: str = self._tokenizer.apply_chat_template([dict(m) for m in messages], add_generation_prompt=True)
         except Exception as error:
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else "unknown reason"
-            raise PromptError(f"The model's chat template does not take these messages: {reason[:200]}") from error
+            raise PromptError(f"The model's chat template does not take these messages: {reason_of(error)}") from error
         return prompt
 
     def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:

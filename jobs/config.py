@@ -13,6 +13,5 @@ class WorkerConfig:
 
     redis_url: str
     engine: EngineSpec
-    result_ttl_s: int = 86_400
     #: Time for a model to load or compile before its process is taken for hung. Seconds.
     engine_start_timeout_s: float = 600.0

@@ -91,6 +91,10 @@ class EngineHost:
                 self._report()
                 return 1
             return 0
+        except RedisError:
+            if not self._stopping.is_set():
+                raise
+            return 0
         finally:
             if self._engine is not None:
                 self._engine.end()

@@ -10,7 +10,7 @@ import hashlib
 
 def job(job_id: str) -> str:
     """Hash: the record (`jobs.record.Job`). Written by the scripts alone; read by the API and workers. Expires
-    `result_ttl_s` after the final state."""
+    its own `ttl_s` after the final state."""
     return f"npu:job:{job_id}"
 
 
@@ -26,8 +26,8 @@ def channel(job_id: str) -> str:
 
 
 def owned_jobs(owner: str) -> str:
-    """Sorted set: an owner's job ids by creation, unix ms. Written at submit, trimmed to the retention there, and
-    expires with the newest; read by `GET /v1/jobs`."""
+    """Sorted set: an owner's job ids by creation, unix ms. Written and trimmed at submit; read by `GET /v1/jobs`,
+    which takes out ids whose record has expired. Expires a month after the newest."""
     return f"npu:owner:{hashlib.sha256(owner.encode()).hexdigest()[:32]}:jobs"
 
 

@@ -68,8 +68,8 @@ class Job:
     model: str
     #: Who is charged for it.
     user: str
-    #: The engine's task as JSON: `engines.wire.task_to`.
-    task: str
+    #: The engine's task as JSON (`engines.wire.task_to`), with the prompt; gone when the job has ended.
+    task: str = ""
     lane: Lane = "interactive"
     state: State = "queued"
     attempt: int = 0
@@ -86,6 +86,8 @@ class Job:
     queue_deadline_ms: int = 0
     #: How long one job may run in all its attempts together, counted from its first start.
     run_timeout_ms: int = 0
+    #: How long it can be read after its end. Seconds.
+    ttl_s: int = 86_400
     started_ms: int = 0
     ended_ms: int = 0
     outcome: Outcome | None = None

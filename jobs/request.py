@@ -19,6 +19,8 @@ class Terms:
     user: str
     owner: str = "local"
     lane: Lane = "interactive"
+    #: Whether the caller goes away and fetches the result later.
+    detached: bool = False
     queue_timeout_s: float | None = None
     run_timeout_s: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)

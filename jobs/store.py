@@ -22,6 +22,9 @@ MAX_CRASHES = 2
 
 QUEUE_TIMEOUT = JobError("queue_timeout", "The job waited longer in the queue than it was allowed to.")
 
+#: Longer than any job may wait, run and be kept. Seconds.
+LIST_TTL_S = 30 * 86_400
+
 _SCRIPTS = Path(__file__).parent / "scripts"
 
 PublishResult = Literal["ok", "cancel", "stale"]
@@ -46,9 +49,8 @@ def now_ms() -> int:
 class JobStore:
     """Reads and changes jobs. Thread-safe. Every method is one or two round trips and raises redis's errors."""
 
-    def __init__(self, redis: Redis, result_ttl_s: int) -> None:
+    def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self._ttl_s = result_ttl_s
         common = (_SCRIPTS / "common.lua").read_text()
         self._scripts = {
             name: redis.register_script(common + (_SCRIPTS / f"{name}.lua").read_text())
@@ -64,8 +66,8 @@ class JobStore:
             pipe.hset(keys.job(job.id), mapping=to_hash(job))
             pipe.xadd(keys.events(job.id), {"event": "status", "data": '{"status":"queued"}'})
             pipe.zadd(listed, {job.id: job.created_ms})
-            pipe.zremrangebyscore(listed, "-inf", job.created_ms - 2_000 * self._ttl_s)
-            pipe.expire(listed, 2 * self._ttl_s)
+            pipe.zremrangebyscore(listed, "-inf", job.created_ms - 1000 * LIST_TTL_S)
+            pipe.expire(listed, LIST_TTL_S)
             pipe.execute()
 
     def get(self, job_id: str) -> Job | None:
@@ -78,16 +80,23 @@ class JobStore:
         listed = keys.owned_jobs(owner)
         rank = self.redis.zrevrank(listed, before) if before else None
         start = 0 if rank is None else int(rank) + 1
-        ids = self.redis.zrevrange(listed, start, start + limit - 1)
-        with self.redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.hgetall(keys.job(job_id))
-            return [from_hash(record) for record in pipe.execute() if "id" in record]
+        found: list[Job] = []
+        while len(found) < limit and (ids := self.redis.zrevrange(listed, start, start + limit - 1)):
+            with self.redis.pipeline(transaction=False) as pipe:
+                for job_id in ids:
+                    pipe.hgetall(keys.job(job_id))
+                records = dict(zip(ids, pipe.execute(), strict=True))
+            expired = [job_id for job_id, record in records.items() if "id" not in record]
+            if expired:
+                self.redis.zrem(listed, *expired)
+            found += [from_hash(record) for record in records.values() if "id" in record]
+            start += len(ids) - len(expired)
+        return found[:limit]
 
     def claim(self, engine: str, job_id: str, worker: str, device: str) -> Job | None:
         """Start an attempt of a popped job; the job as it is now, or None when there is nothing to run."""
         now = now_ms()
-        args = [now, now + LEASE_MS, worker, self._ttl_s, to_json(QUEUE_TIMEOUT), device]
+        args = [now, now + LEASE_MS, worker, to_json(QUEUE_TIMEOUT), device]
         if not self._run("claim", engine, job_id, args):
             return None
         return self.get(job_id)
@@ -101,28 +110,28 @@ class JobStore:
         self, pipe: Pipeline, job: Job, state: State, outcome: Outcome, error: JobError | None = None
     ) -> None:
         """Add the end of an attempt to a pipeline; 0 there says that the job was not this attempt's any more."""
-        args = [job.attempt, state, now_ms(), to_json(outcome), to_json(error) if error else "", self._ttl_s]
+        args = [job.attempt, state, now_ms(), to_json(outcome), to_json(error) if error else ""]
         self._run("finish", job.engine, job.id, args, pipe)
 
     def cancel(self, job: Job) -> State | None:
         """Cancel a job. A queued one is `cancelled` on return, a running one soon; a final one stays as it is."""
-        result: State | None = self._run("cancel", job.engine, job.id, [now_ms(), self._ttl_s, "", ""])
+        result: State | None = self._run("cancel", job.engine, job.id, [now_ms(), "", ""])
         return result
 
     def expire_if_late(self, job: Job) -> State | None:
         """End a job that is still queued past its queue deadline. The state it is in now."""
-        args = [now_ms(), self._ttl_s, "expired", to_json(QUEUE_TIMEOUT)]
+        args = [now_ms(), "expired", to_json(QUEUE_TIMEOUT)]
         result: State | None = self._run("cancel", job.engine, job.id, args)
         return result
 
     def hand_back(self, job: Job) -> str:
         """Give up an attempt in good order (the worker ends): to the front of the queue, to be continued."""
-        return str(self._run("requeue", job.engine, job.id, [job.attempt, now_ms(), 0, MAX_CRASHES, "", self._ttl_s]))
+        return str(self._run("requeue", job.engine, job.id, [job.attempt, now_ms(), 0, MAX_CRASHES, ""]))
 
     def reap(self, engine: str, job_id: str) -> str:
         """Take a job from a worker whose lease on it has run out; the state it is in now, or `stale`."""
         error = JobError("worker_crashed", f"The job was running at {MAX_CRASHES} crashes and is not tried again.")
-        args = ["", now_ms(), 1, MAX_CRASHES, to_json(error), self._ttl_s]
+        args = ["", now_ms(), 1, MAX_CRASHES, to_json(error)]
         return str(self._run("requeue", engine, job_id, args))
 
     def count_crash(self, job: Job) -> int:

@@ -28,6 +28,9 @@ class Limits:
     run_timeout_s: float = 600.0
     max_queued: int = 10_000
     default_max_tokens: int = 1024
+    #: How long a job can be read after its end: one handed in to be fetched later, and one that answered its caller.
+    result_ttl_s: int = 86_400
+    reply_ttl_s: int = 600
 
 
 class Submitter:
@@ -66,6 +69,7 @@ class Submitter:
             prompt_tokens=prompt_tokens,
             created_ms=now,
             queue_deadline_ms=now + _milliseconds(terms.queue_timeout_s, limits.queue_timeout_s),
+            ttl_s=limits.result_ttl_s if terms.detached else limits.reply_ttl_s,
             run_timeout_ms=_milliseconds(terms.run_timeout_s, limits.run_timeout_s),
             metadata=dict(terms.metadata),
             answer=dict(request.answer),

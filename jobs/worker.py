@@ -80,7 +80,7 @@ def run_worker(config: WorkerConfig) -> int:
     Its running jobs then go back to the front of the queue. 1 when the model loads on no device.
     """
     name = f"{config.engine.kind}-{socket.gethostname()}-{os.getpid()}"
-    store = JobStore(connect(config.redis_url), config.result_ttl_s)
+    store = JobStore(connect(config.redis_url))
     EngineQueue.stopping = threading.Event()
     slots: list[threading.Thread] = []
 

@@ -39,6 +39,7 @@ def submit() -> Response:
     terms = Terms(
         user=body.get("user") or caller(),
         lane=asked.get("lane") or "interactive",
+        detached=True,
         queue_timeout_s=asked.get("queue_timeout"),
         run_timeout_s=asked.get("timeout"),
         metadata=asked.get("metadata") or {},

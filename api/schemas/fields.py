@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate, validates_schema
 
 #: Stop strings: OpenAI takes four; what each may hold bounds the work per token.
 MAX_STOPS = 16
@@ -72,13 +72,37 @@ class Stops(fields.Field[tuple[str, ...]]):
         return tuple(dict.fromkeys(stops))
 
 
-class Body(Schema):
-    """A request body. `unsupported` names fields that are known but not served: other values than those are refused."""
+class Some(fields.List):
+    """A list of at most so many; a longer one is refused before any of it is looked at."""
 
-    unsupported: Mapping[str, tuple[Any, ...]] = {}
+    def __init__(self, inner: fields.Field[Any], most: int, **kwargs: Any) -> None:
+        super().__init__(inner, **kwargs)
+        self._most = most
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list) and len(value) > self._most:
+            raise ValidationError(f"At most {self._most} entries.")
+        found: list[Any] = super()._deserialize(value, attr, data, **kwargs)
+        return found
+
+
+class Object(Schema):
+    """An object of a request. null is as good as absent, as both APIs have it; unknown fields are ignored."""
 
     class Meta:
         unknown = EXCLUDE
+
+    @pre_load
+    def drop_nulls(self, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {k: v for k, v in data.items() if v is not None or k in self.fields and self.fields[k].required}
+
+
+class Body(Object):
+    """A request body. `unsupported` names fields that are known but not served: other values than those are refused."""
+
+    unsupported: Mapping[str, tuple[Any, ...]] = {}
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def refuse_unsupported(self, data: Any, original: Any, **kwargs: Any) -> None:
@@ -86,7 +110,7 @@ class Body(Schema):
             return
         for name, harmless in self.unsupported.items():
             value = original.get(name)
-            if value is not None and value not in harmless:
+            if value is not None and not any(type(value) is type(h) and value == h for h in harmless):
                 raise ValidationError("Not supported by this server.", name)
 
 

@@ -16,7 +16,7 @@ class NewJob(Body):
 
     endpoint = Text(required=True, validate=validate.Length(max=100))
     body = fields.Dict(keys=fields.String(), required=True)
-    timeout = Number(0.001, MAX_TIMEOUT_S, allow_none=True)
-    queue_timeout = Number(0.001, MAX_TIMEOUT_S, allow_none=True)
-    lane = Text(load_default="interactive", validate=validate.OneOf(["interactive", "batch"]), allow_none=True)
+    timeout = Number(0.001, MAX_TIMEOUT_S)
+    queue_timeout = Number(0.001, MAX_TIMEOUT_S)
+    lane = Text(load_default="interactive", validate=validate.OneOf(["interactive", "batch"]))
     metadata = Metadata()

@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
-from marshmallow import EXCLUDE, Schema, fields, validate
+from marshmallow import fields, validate
 
-from api.schemas.fields import MAX_TOKENS, MAX_WHOLE, MODEL, Body, Flag, Number, Stops, Text, Whole
+from api.schemas.fields import MAX_TOKENS, MAX_WHOLE, MODEL, Body, Flag, Number, Object, Stops, Text, Whole
 
 ROLES = ("system", "user", "assistant", "tool")
 
 
-class Options(Schema):
+class Options(Object):
     """Model options; those that only tune llama.cpp (num_thread, mirostat, …) are left out."""
 
-    num_predict = Whole(-2, MAX_TOKENS, allow_none=True)
-    temperature = Number(0, 100, allow_none=True)
-    top_p = Number(0, 1, allow_none=True)
-    top_k = Whole(0, MAX_TOKENS, allow_none=True)
-    min_p = Number(0, 1, allow_none=True)
-    repeat_penalty = Number(0.01, 10, allow_none=True)
-    presence_penalty = Number(-2, 2, allow_none=True)
-    frequency_penalty = Number(-2, 2, allow_none=True)
-    stop = Stops(allow_none=True)
-    seed = Whole(-MAX_WHOLE, MAX_WHOLE, allow_none=True)
-
-    class Meta:
-        unknown = EXCLUDE
+    num_predict = Whole(-2, MAX_TOKENS)
+    temperature = Number(0, 100)
+    top_p = Number(0, 1)
+    top_k = Whole(0, MAX_TOKENS)
+    min_p = Number(0, 1)
+    repeat_penalty = Number(0.01, 10)
+    presence_penalty = Number(-2, 2)
+    frequency_penalty = Number(-2, 2)
+    stop = Stops()
+    seed = Whole(-MAX_WHOLE, MAX_WHOLE)
 
 
 class Message(Body):
     unsupported = {"images": ([],)}
 
     role = Text(required=True, validate=validate.OneOf(ROLES))
-    content = Text(load_default="", allow_none=True)
+    content = Text(load_default="")
 
 
 class Generation(Body):
     model = Text(**MODEL)
-    stream = Flag(load_default=True, allow_none=True)
-    options = fields.Nested(Options, allow_none=True)
+    stream = Flag(load_default=True)
+    options = fields.Nested(Options)
 
 
 class Chat(Generation):
     unsupported = {"tools": ([],), "format": ("",), "think": (False,), "logprobs": (False,), "top_logprobs": (0,)}
 
-    messages = fields.List(fields.Nested(Message), load_default=list, allow_none=True)
+    messages = fields.List(fields.Nested(Message), load_default=list)
 
 
 class Generate(Generation):
@@ -57,13 +54,13 @@ class Generate(Generation):
         "top_logprobs": (0,),
     }
 
-    prompt = Text(load_default="", allow_none=True)
-    system = Text(load_default="", allow_none=True)
-    raw = Flag(load_default=False, allow_none=True)
+    prompt = Text(load_default="")
+    system = Text(load_default="")
+    raw = Flag(load_default=False)
 
 
 class Inputs(fields.Field[tuple[str, ...]]):
-    """A text or texts."""
+    """A text or texts. An empty one is none at all, for Ollama."""
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> tuple[str, ...]:
         texts = [value] if isinstance(value, str) else value
@@ -73,5 +70,5 @@ class Inputs(fields.Field[tuple[str, ...]]):
 class Embed(Body):
     model = Text(**MODEL)
     input = Inputs(required=True)
-    truncate = Flag(load_default=True, allow_none=True)
-    dimensions = Whole(1, 65_536, allow_none=True)
+    truncate = Flag(load_default=True)
+    dimensions = Whole(1, 65_536)

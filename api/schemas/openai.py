@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import ValidationError, fields, validate
 
 from api.schemas.fields import (
     MAX_TOKENS,
@@ -14,13 +14,16 @@ from api.schemas.fields import (
     Body,
     Flag,
     Number,
+    Object,
+    Some,
     Stops,
     Text,
     Whole,
 )
 
-#: How many texts one request may hold is a setting; this bounds what is looked at before it is checked.
+#: How many messages or texts one request may hold is a setting, checked in `api.serve`; these bound the rest.
 MAX_METADATA = 16
+MAX_PARTS = 1024
 
 
 class Content(fields.Field[str]):
@@ -30,6 +33,8 @@ class Content(fields.Field[str]):
         text = Text()
         if not isinstance(value, list):
             return str(text.deserialize(value))
+        if len(value) > MAX_PARTS:
+            raise ValidationError(f"At most {MAX_PARTS} parts.")
         texts = []
         for index, part in enumerate(value):
             if not isinstance(part, dict) or not isinstance(part.get("type"), str):
@@ -40,38 +45,26 @@ class Content(fields.Field[str]):
         return "".join(texts)
 
 
-class FunctionCall(Schema):
+class FunctionCall(Object):
     name = Text(required=True, validate=validate.Length(1, 200))
     arguments = Text(required=True)
 
-    class Meta:
-        unknown = EXCLUDE
 
-
-class ToolCall(Schema):
+class ToolCall(Object):
     id = Text(required=True, validate=validate.Length(max=200))
     type = Text(load_default="function", validate=validate.OneOf(["function"]))
     function = fields.Nested(FunctionCall, required=True)
 
-    class Meta:
-        unknown = EXCLUDE
 
-
-class Message(Schema):
+class Message(Object):
     role = Text(required=True, validate=validate.OneOf(ROLES))
-    content = Content(load_default="", allow_none=True)
-    tool_calls = fields.List(fields.Nested(ToolCall), validate=validate.Length(max=128), allow_none=True)
-    tool_call_id = Text(allow_none=True, validate=validate.Length(max=200))
-
-    class Meta:
-        unknown = EXCLUDE
+    content = Content(load_default="")
+    tool_calls = Some(fields.Nested(ToolCall), 128)
+    tool_call_id = Text(validate=validate.Length(max=200))
 
 
-class StreamOptions(Schema):
-    include_usage = Flag(load_default=False, allow_none=True)
-
-    class Meta:
-        unknown = EXCLUDE
+class StreamOptions(Object):
+    include_usage = Flag(load_default=False)
 
 
 class Metadata(fields.Dict):
@@ -81,32 +74,36 @@ class Metadata(fields.Dict):
         super().__init__(
             keys=Text(validate=validate.Length(max=64)),
             values=Text(validate=validate.Length(max=512)),
-            validate=validate.Length(max=MAX_METADATA),
-            allow_none=True,
             **kwargs,
         )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, str]:
+        if isinstance(value, dict) and len(value) > MAX_METADATA:
+            raise ValidationError(f"At most {MAX_METADATA} entries.")
+        found: dict[str, str] = super()._deserialize(value, attr, data, **kwargs)
+        return found
 
 
 class Generation(Body):
     """What chat and plain completions share."""
 
     model = Text(**MODEL)
-    stream = Flag(load_default=False, allow_none=True)
-    stream_options = fields.Nested(StreamOptions, allow_none=True)
-    max_tokens = Whole(1, MAX_TOKENS, allow_none=True)
-    temperature = Number(0, 2, allow_none=True)
-    top_p = Number(0, 1, allow_none=True)
-    stop = Stops(allow_none=True)
-    seed = Whole(-MAX_WHOLE, MAX_WHOLE, allow_none=True)
-    presence_penalty = Number(-2, 2, allow_none=True)
-    frequency_penalty = Number(-2, 2, allow_none=True)
-    user = Text(allow_none=True, validate=validate.Length(max=512))
-    top_k = Whole(-1, MAX_TOKENS, allow_none=True)
-    min_p = Number(0, 1, allow_none=True)
-    repetition_penalty = Number(0.01, 10, allow_none=True)
-    ignore_eos = Flag(allow_none=True)
-    min_tokens = Whole(0, MAX_TOKENS, allow_none=True)
-    stop_token_ids = fields.List(Whole(0, MAX_TOKENS), validate=validate.Length(max=64), allow_none=True)
+    stream = Flag(load_default=False)
+    stream_options = fields.Nested(StreamOptions)
+    max_tokens = Whole(1, MAX_TOKENS)
+    temperature = Number(0, 2)
+    top_p = Number(0, 1)
+    stop = Stops()
+    seed = Whole(-MAX_WHOLE, MAX_WHOLE)
+    presence_penalty = Number(-2, 2)
+    frequency_penalty = Number(-2, 2)
+    user = Text(validate=validate.Length(max=512))
+    top_k = Whole(-1, MAX_TOKENS)
+    min_p = Number(0, 1)
+    repetition_penalty = Number(0.01, 10)
+    ignore_eos = Flag()
+    min_tokens = Whole(0, MAX_TOKENS)
+    stop_token_ids = Some(Whole(0, MAX_TOKENS), 64)
 
 
 class ChatCompletion(Generation):
@@ -128,8 +125,22 @@ class ChatCompletion(Generation):
     }
 
     messages = fields.List(fields.Nested(Message), required=True, validate=validate.Length(min=1))
-    max_completion_tokens = Whole(1, MAX_TOKENS, allow_none=True)
+    max_completion_tokens = Whole(1, MAX_TOKENS)
     metadata = Metadata()
+
+
+class Prompt(fields.Field[str]):
+    """A text, or a list of just one: several prompts in one request are not served."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        elif isinstance(value, list):
+            raise ValidationError("One prompt in a request, please; token ids are not taken.")
+        text = str(Text().deserialize(value))
+        if not text:
+            raise ValidationError("It is empty.")
+        return text
 
 
 class Completion(Generation):
@@ -142,7 +153,7 @@ class Completion(Generation):
         "logit_bias": ({},),
     }
 
-    prompt = Text(required=True, validate=validate.Length(min=1))
+    prompt = Prompt(required=True)
 
 
 class Inputs(fields.Field[tuple[str | tuple[int, ...], ...]]):
@@ -170,6 +181,6 @@ def _is_token(value: object) -> bool:
 class Embeddings(Body):
     model = Text(**MODEL)
     input = Inputs(required=True)
-    encoding_format = Text(load_default="float", validate=validate.OneOf(["float", "base64"]), allow_none=True)
-    dimensions = Whole(1, 65_536, allow_none=True)
-    user = Text(allow_none=True, validate=validate.Length(max=512))
+    encoding_format = Text(load_default="float", validate=validate.OneOf(["float", "base64"]))
+    dimensions = Whole(1, 65_536)
+    user = Text(validate=validate.Length(max=512))
