@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from api import errors, headers, metrics
+from api import errors, guard, headers, metrics
 from api.config import ApiConfig
 from api.routes import health, jobs, ollama, openai
 from api.services import make_services
@@ -17,9 +17,11 @@ def create_app(config: ApiConfig) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.json.compact = True  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # It would answer with a redirect, in HTML.
     app.extensions["npu_proxy"] = services = make_services(config)
     headers.register(app)
     errors.register(app)
+    guard.register(app, config.host)
     for routes in (openai, ollama, jobs, health):
         app.register_blueprint(routes.blueprint)
     metrics.register(app, services)

@@ -16,6 +16,8 @@ class ApiConfig:
     model_root: Path
     #: Engine kind → the model it serves; only the engines that are switched on.
     models: dict[str, str]
+    #: The address that is listened on; on loopback, names of foreign sites are refused (`api.guard`).
+    host: str = ""
     backend: str = "genai"
     limits: Limits = field(default_factory=Limits)
     #: How often a silent stream says something.

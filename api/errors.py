@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from flask import Flask, Response, jsonify, request
 from marshmallow import ValidationError
 from redis.exceptions import RedisError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
+from api import headers
 from jobs.errors import BadPrompt, JobRefused, PromptTooLong, QueueFull, UnknownModel
 from jobs.record import Job
 
@@ -34,6 +35,8 @@ class Problem:
     code: str | None = None
     param: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    #: Status and words of Ollama's own, where its clients look for them.
+    ollama: tuple[int, str] | None = None
 
 
 class ApiError(Exception):
@@ -46,6 +49,10 @@ class ApiError(Exception):
 
 class TooBusy(Exception):
     """All places for waiting requests are taken."""
+
+
+class LostSight(Exception):
+    """Redis has been away for long while a caller waited: the accepted job may still run."""
 
 
 class JobEnded(Exception):
@@ -78,24 +85,30 @@ def problem_of(error: Exception) -> Problem:
             param, message = first_fault(error.messages)
             return Problem(400, f"{param}: {message}" if param else message, code="invalid_value", param=param)
         case UnknownModel():
-            return Problem(404, str(error), code="model_not_found", param=error.param)
+            ollama = 404, f"model '{error.name}' not found"
+            return Problem(404, str(error), code="model_not_found", param=error.param, ollama=ollama)
         case PromptTooLong():
             return Problem(400, str(error), code="context_length_exceeded", param=error.param)
         case BadPrompt():
             return Problem(400, str(error), code="invalid_value", param=error.param)
         case QueueFull():
-            return Problem(429, str(error), "rate_limit_error", "rate_limit_exceeded", headers=RETRY)
+            busy = 503, OLLAMA_BUSY
+            return Problem(429, str(error), "rate_limit_error", "rate_limit_exceeded", headers=RETRY, ollama=busy)
         case JobRefused():
             return Problem(400, str(error), param=error.param)
         case TooBusy():
-            return Problem(503, "All places for waiting requests are taken.", "server_error", "busy", headers=RETRY)
+            text, ollama = "All places for waiting requests are taken.", (503, OLLAMA_BUSY)
+            return Problem(503, text, "server_error", "busy", headers=RETRY, ollama=ollama)
         case RedisError():
             log.warning("Redis is away: %s", error)
             return Problem(503, "The queue is away for the moment.", "server_error", "unavailable", headers=RETRY)
+        case LostSight():
+            text = "The queue is away for the moment; the job may still run."
+            return Problem(503, text, "server_error", "unavailable", headers=NO_RETRY)
         case JobEnded():
             return job_problem(error.job)
         case HTTPException():
-            return Problem(error.code or 500, error.description or error.name, code=_snake(error.name))
+            return Problem(error.code or 500, http_message(error), code=_snake(error.name))
         case _:
             log.error("unexpected error in %s %s", request.method, request.path, exc_info=error)
             return Problem(500, "The server failed. Its log says why.", "server_error", "internal_error")
@@ -108,6 +121,21 @@ def job_problem(job: Job) -> Problem:
     status = _JOB_STATUS.get(code, 500)
     kind = "invalid_request_error" if status < 500 else "server_error"
     return Problem(status, message, kind, code, headers=NO_RETRY)
+
+
+def http_message(error: HTTPException) -> str:
+    """What Flask finds wrong, in words for a caller of an API."""
+    asked = f"{request.method} {request.path[:200]}"
+    match error:
+        case NotFound():
+            return f"There is no {asked} here."
+        case MethodNotAllowed():
+            others = sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"})
+            return f"There is no {asked} here; there is {', '.join(others)}."
+        case RequestEntityTooLarge():
+            return f"The body is too long; at most {request.max_content_length} bytes are taken."
+        case _:
+            return error.description or error.name
 
 
 def first_fault(messages: object, path: str = "") -> tuple[str | None, str]:
@@ -139,15 +167,15 @@ def openai_body(problem: Problem) -> dict[str, object]:
 
 
 def ollama_body(problem: Problem) -> dict[str, object]:
-    return {"error": problem.message}
+    return {"error": problem.ollama[1] if problem.ollama else problem.message}
 
 
 def render(problem: Problem) -> Response:
     """The answer, in the dialect of the path that was asked."""
     status = problem.status
     if is_ollama(request.path):
-        if problem.code == "rate_limit_exceeded":
-            status, problem = 503, Problem(503, OLLAMA_BUSY, headers=problem.headers)
+        if problem.ollama:
+            status = problem.ollama[0]
         response = jsonify(ollama_body(problem))
     else:
         response = jsonify(openai_body(problem))
@@ -162,6 +190,8 @@ def register(app: Flask) -> None:
     @app.errorhandler(Exception)
     def answer(error: Exception) -> Response:
         response = render(problem_of(error))
+        if isinstance(error, JobEnded):
+            response.headers.update(headers.of_run(error.job))
         if isinstance(error, HTTPException):
             for name, value in error.get_headers():
                 if name == "Allow":

@@ -14,13 +14,13 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def of_run(job: Job) -> dict[str, str]:
-    """For a job that has ended; times in ms."""
-    return {
-        **of_start(job, None),
-        "X-NPU-Proxy-Device": job.device,
-        "X-NPU-Proxy-Queue-Ms": str(max(0, job.started_ms - job.created_ms)),
-        "X-NPU-Proxy-Run-Ms": str(max(0, job.ended_ms - job.started_ms)),
-    }
+    """For a job that has ended; times in ms. One that never ran has none."""
+    known = of_start(job, None)
+    if job.started_ms:
+        known["X-NPU-Proxy-Device"] = job.device
+        known["X-NPU-Proxy-Queue-Ms"] = str(max(0, job.started_ms - job.created_ms))
+        known["X-NPU-Proxy-Run-Ms"] = str(max(0, job.ended_ms - job.started_ms))
+    return known
 
 
 def of_start(job: Job, started: Event | None) -> dict[str, str]:

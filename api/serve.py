@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from flask import Response, g, jsonify, request
+from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
 
 from api import headers
@@ -14,11 +15,11 @@ from api.dialects import ollama, openai
 from api.dialects.base import Body, Operation
 from api.dialects.jobs import job_object
 from api.errors import ApiError, JobEnded
-from api.services import Services, services
+from api.services import services
 from api.streaming import answer_stream
 from api.waiting import ClientGone, Waiter
 from jobs.record import Job
-from jobs.request import EmbedRequest, GenerateRequest, Request, Terms
+from jobs.request import Terms
 
 OPERATIONS = {operation.endpoint: operation for operation in (*openai.OPERATIONS, *ollama.OPERATIONS)}
 
@@ -89,42 +90,62 @@ def accept(job: Job) -> Response:
 
 def prepare(operation: Operation, body: Body, terms: Terms) -> Job:
     """The job of a validated body, not queued yet. Raises `JobRefused` or a validation error."""
-    translated = operation.translate(body)
-    check_sizes(translated, services())
-    job = services().submitter.prepare(translated, terms)
+    job = services().submitter.prepare(operation.translate(body), terms)
     g.job_id = job.id
     return job
 
 
-def check_sizes(translated: Request, at: Services) -> None:
-    """The limits on numbers of things, which are settings."""
-    if isinstance(translated, GenerateRequest) and len(translated.messages) > at.config.max_messages:
-        raise ValidationError(f"At most {at.config.max_messages} messages.", "messages")
-    if isinstance(translated, EmbedRequest) and len(translated.texts) > at.config.max_inputs:
-        raise ValidationError(f"At most {at.config.max_inputs} texts in one request.", "input")
-
-
 def load(operation: Operation, body: Mapping[str, Any]) -> Body:
-    """A body checked by the operation's schema."""
+    """A body checked by the operation's schema, and by the limits on numbers of things, which are settings."""
+    config = services().config
+    check_size(body, "messages", config.max_messages)
+    check_size(body, "input", config.max_inputs)
     checked: Body = operation.schema.load(body)
     return checked
 
 
+def check_size(body: Mapping[str, Any], name: str, most: int) -> None:
+    """Refuse a list that is too long before anything is made of its entries. Numbers are one text's token ids."""
+    entries = body.get(name)
+    if isinstance(entries, list) and len(entries) > most and not isinstance(entries[0], int):
+        raise ValidationError({name: [f"At most {most} entries."]})
+
+
 def json_body() -> Mapping[str, Any]:
     """The request's body as a JSON object, whatever its content type says. Raises `ApiError` 400."""
-    raw = request.get_data(cache=False)
+    try:
+        raw = request.get_data(cache=False)
+        if request.content_length is None:
+            request.stream.read(1)  # Werkzeug cuts chunks at the limit, and says so only at the next read.
+    except (OSError, ParseException):
+        raise ApiError(400, "The body broke off or is not what its headers say.", "bad_request") from None
     try:
         body = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise ApiError(400, f"The body is not valid JSON: {reason}", "invalid_json") from None
+        raise ApiError(400, f"The body is not valid JSON: {_json_fault(error)}.", "invalid_json") from None
     if not isinstance(body, dict):
         raise ApiError(400, "The body must be a JSON object.", "invalid_json")
     return body
 
 
+def _json_fault(error: Exception) -> str:
+    match error:
+        case NotJSON() | json.JSONDecodeError():
+            return str(error)
+        case UnicodeDecodeError():
+            return "it is not UTF-8"
+        case RecursionError():
+            return "it is nested too deep"
+        case _:  # The one that is left: Python's limit on the digits of a whole number.
+            return "a number has too many digits"
+
+
+class NotJSON(ValueError):
+    """A word that Python's parser takes beyond JSON."""
+
+
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise NotJSON(f"{name} is no value")
 
 
 def caller() -> str:

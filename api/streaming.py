@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 from redis.exceptions import RedisError
 
 from api.dialects.base import Stream
 from api.dialects.jobs import sse
+from api.errors import LostSight, job_problem, problem_of
 from api.waiting import ClientGone, Waiter
 from jobs.record import Job
 from jobs.store import JobStore
-
-log = logging.getLogger("npu_proxy.api")
 
 
 class Closing:
@@ -33,8 +31,6 @@ class Closing:
                     yield chunk.encode()
         except ClientGone:
             pass
-        except RedisError as error:
-            log.warning("a stream broke off, Redis is away: %s", error)
         finally:
             self._waiter.close()
 
@@ -43,17 +39,21 @@ class Closing:
 
 
 def answer_stream(waiter: Waiter, stream: Stream, store: JobStore) -> Closing:
-    """A job's answer in a dialect's chunks."""
+    """A job's answer in a dialect's chunks. A token may have no text (the end of the text; half a character)."""
 
     def chunks() -> Iterator[str]:
         yield stream.opening()
-        for event in waiter.events():
-            if event is None:
-                yield stream.waiting(waiting_note(store, waiter.job))
-            elif event.name == "token":
-                yield stream.token(event.json()["text"])
-        job = waiter.final()
-        yield stream.end(job) if job.state in ("completed", "incomplete") else stream.error(job)
+        try:
+            for event in waiter.events():
+                if event is None:
+                    yield stream.waiting(waiting_note(store, waiter.job))
+                elif event.name == "token" and (text := event.json()["text"]):
+                    yield stream.token(text)
+            job = waiter.final()
+        except LostSight as error:
+            yield stream.error(problem_of(error))
+            return
+        yield stream.end(job) if job.state in ("completed", "incomplete") else stream.error(job_problem(job))
 
     return Closing(waiter, chunks())
 
@@ -64,14 +64,20 @@ def event_stream(waiter: Waiter, store: JobStore, note: str = "") -> Closing:
     def chunks() -> Iterator[str]:
         if note:
             yield f": {note}\n\n"
-        for event in waiter.events():
-            yield f": {waiting_note(store, waiter.job)}\n\n" if event is None else sse(event)
+        try:
+            for event in waiter.events():
+                yield f": {waiting_note(store, waiter.job)}\n\n" if event is None else sse(event)
+        except LostSight as error:
+            yield f": {problem_of(error).message}\n\n"
 
     return Closing(waiter, chunks())
 
 
 def waiting_note(store: JobStore, job: Job) -> str:
     """State and queue position, for who waits."""
-    now = store.get(job.id) or job
-    position = store.position(now) if now.state == "queued" else None
-    return now.state if position is None else f"{now.state}, position {position + 1}"
+    try:
+        now = store.get(job.id) or job
+        position = store.position(now) if now.state == "queued" else None
+    except RedisError:
+        return "the queue is away for the moment"
+    return now.state if position is None else f"{now.state}, position {position}"

@@ -13,7 +13,7 @@ from typing import Any
 from flask import request
 from redis.exceptions import RedisError
 
-from api.errors import TooBusy
+from api.errors import LostSight, TooBusy
 from api.services import Services
 from jobs.events import START, Event
 from jobs.hub import Follower
@@ -22,6 +22,8 @@ from jobs.store import now_ms
 
 #: How often a silent wait looks whether its client is still there. Seconds.
 LOOK_S = 0.25
+#: How long Redis may be away while a client waits for an accepted job; a restart of it takes less. Seconds.
+AWAY_S = 20.0
 #: An event in time is worth waiting for before headers go out, so that they can tell queue time and device. Seconds.
 START_WAIT_S = 0.5
 
@@ -49,29 +51,50 @@ class Waiter:
         try:
             subscription: AbstractContextManager[Follower] = services.hub.subscribed(job.id)
             follower = self._stack.enter_context(subscription)
-            self._events: Iterator[Event | None] = follower.follow(after, tick_s=LOOK_S)
+            self._events = self._follow(follower, after)
         except BaseException:
             self._stack.close()
             raise
 
     def events(self) -> Iterator[Event | None]:
-        """The job's events; None after `keepalive_s` of silence. Raises `ClientGone`, and redis's errors."""
+        """The job's events; None after `keepalive_s` of silence. Raises `ClientGone` and `LostSight`."""
         keepalive_s = self._services.config.keepalive_s
-        spoke = time.monotonic()
+        spoke = looked = time.monotonic()
         for event in self._events:
+            now = time.monotonic()
+            if event is not None and event.name == "done":
+                self._done = True
+            elif now - looked >= LOOK_S or event is None:
+                looked = now
+                if client_gone(self._socket):
+                    raise ClientGone
             if event is not None:
-                if event.name == "done":
-                    self._done = True
-                spoke = time.monotonic()
                 yield event
-                continue
-            if client_gone(self._socket):
-                raise ClientGone
-            if now_ms() > self.job.queue_deadline_ms:
-                self._services.store.expire_if_late(self.job)
-            if time.monotonic() - spoke >= keepalive_s:
                 spoke = time.monotonic()
+            elif now - spoke >= keepalive_s:
                 yield None
+                spoke = time.monotonic()
+
+    def _follow(self, follower: Follower, after: str) -> Iterator[Event | None]:
+        """The job's events, None about every `LOOK_S` of silence. Goes on by itself when Redis comes back in time;
+        raises `LostSight` when it does not."""
+        away_since: float | None = None
+        while True:
+            try:
+                for event in follower.follow(after, tick_s=LOOK_S):
+                    if event is not None:
+                        after = event.id
+                    elif now_ms() > self.job.queue_deadline_ms:
+                        self._services.store.expire_if_late(self.job.engine, self.job.id)
+                    away_since = None
+                    yield event
+                return
+            except RedisError as error:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > AWAY_S:
+                    raise LostSight from error
+                yield None
+                time.sleep(LOOK_S)
 
     def started(self) -> Event | None:
         """The event that says that the job runs, if it comes within `START_WAIT_S`; for headers to tell of it."""
@@ -95,8 +118,11 @@ class Waiter:
         return self.final()
 
     def final(self) -> Job:
-        """The job's record after its last event."""
-        return self._services.store.get(self.job.id) or self.job
+        """The job's record after its last event. Raises `LostSight`."""
+        try:
+            return self._services.store.get(self.job.id) or self.job
+        except RedisError as error:
+            raise LostSight from error
 
     def close(self) -> None:
         """Give the place back; if the job is not done, its client has left. Any number of times, from any thread."""

@@ -35,7 +35,7 @@ def server_options(settings: Settings, listener_fd: int) -> dict[str, Any]:
         "worker_class": "gthread",
         "workers": settings.api_workers,
         "threads": settings.api_threads,
-        # Connections that wait for a thread are kept, not refused: the API answers 429 itself.
+        # Connections that wait for a thread are kept, not refused: the API answers 503 itself.
         "worker_connections": settings.api_threads + 1000,
         "timeout": HUNG_AFTER_S,
         # Open streams never end by themselves; `serve` leaves the API 0.4 of its time.

@@ -36,6 +36,7 @@ def api_config(settings: Settings) -> ApiConfig:
         redis_url=redis_url(settings),
         model_root=settings.data_dir / "models",
         models=dict(models_of(settings)),
+        host=settings.host,
         backend=settings.backend,
         limits=Limits(
             settings.queue_timeout_s,

@@ -83,7 +83,8 @@ def greeting(settings: Settings) -> str:
     json = "-H 'Content-Type: application/json'"
     lines = [f"npu-proxy is ready on {url}", ""]
     if llm := models.get("llm"):
-        chat = f'"model": "{llm}", "messages": [{{"role": "user", "content": "Hello"}}]'
+        question = '[{"role": "user", "content": "What is the capital of France?"}]'
+        chat = f'"model": "{llm}", "temperature": 0, "messages": {question}'
         lines += [
             f"curl {url}/v1/chat/completions {json} -d '{{{chat}}}'",
             f"curl -N {url}/v1/chat/completions {json} -d '{{{chat}, \"stream\": true}}'",

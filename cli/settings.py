@@ -136,7 +136,7 @@ class Settings:
         False, "Reuse the KV cache of prompts that begin alike. Answer times then tell a user whether "
         "another's prompt began like theirs.")
     npu_max_prompt_tokens: int = _engine(
-        1800, "Longest prompt an NPU is given; longer ones go to another device.",
+        1800, "Longest prompt an NPU is given; longer ones are refused.",
         unit="tokens", minimum=1, maximum=131072)
     npu_min_response_tokens: int = _engine(
         512, "Answer length an NPU model is compiled for.", unit="tokens", minimum=1, maximum=131072)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 #: Decodes several token sequences in one call (one inference of the detokenizer model).
 DecodeBatch = Callable[[Sequence[Sequence[int]]], list[str]]
 
-#: A run of tokens without finished text is given out as it is after so many: no character is that long.
-MAX_UNFINISHED_TOKENS = 8
+#: So many bytes of a character can be there without it being whole. A longer run of U+FFFD is no text: given out.
+MAX_UNFINISHED_BYTES = 3
 
 
 @dataclass
@@ -36,11 +36,12 @@ class TextStream:
 
     def advance(self, known: str, full: str) -> str:
         """The text to give out now, from the two decoded windows."""
-        unfinished = full.endswith("\ufffd") and len(self._ids) - self._read < MAX_UNFINISHED_TOKENS
-        if self.stopped or unfinished or len(full) <= len(known):
+        fresh = full[len(known) :]
+        unfinished = len(fresh) - len(fresh.rstrip("\ufffd"))
+        if self.stopped or not fresh or 0 < unfinished <= MAX_UNFINISHED_BYTES:
             return ""
         self._window, self._read = self._read, len(self._ids)
-        self._held += full[len(known) :]
+        self._held += fresh
         return self._give_out()
 
     def finish(self, known: str, full: str) -> str:

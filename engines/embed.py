@@ -92,8 +92,10 @@ class TextEmbedder(Engine):
         batch = [self._queue[c] for c in chosen]
         taken = set(chosen)
         self._queue = [entry for at, entry in enumerate(self._queue) if at not in taken]
-        instruction = self._spec.document_instruction
-        vectors = self._pipeline.embed_documents([instruction + self._tasks[t].task.texts[i] for t, i in batch])
+        texts = [self._spec.document_instruction + self._tasks[t].task.texts[i] for t, i in batch]
+        vectors = self._pipeline.embed_documents(texts)
+        if not any(texts):
+            vectors = vectors[:1] * len(texts)  # Several empty texts are one to OpenVINO.
         for (task_id, index), vector in zip(batch, vectors, strict=True):
             self._tasks[task_id].vectors.append((index, encode_vector(vector)))
         return [self._update(task_id) for task_id in dict.fromkeys(t for t, _ in batch)]

@@ -2,7 +2,8 @@
 
 It answers every prompt with numbered words (" 1 2 3 …", one token each, token n being the word n), so that a lost
 or repeated token shows in the text. A prompt's words may command it, for fault tests: `fake:crash` ends the process
-with SIGSEGV before its third token, `fake:hang` stops stepping for ever, `fake:end=N` ends by itself after N tokens.
+with SIGSEGV before its third token (a job continued behind that runs on), `fake:hang` stops stepping for ever,
+`fake:end=N` ends by itself after N tokens.
 Token counts are words, in `engines.tokenizer.FakeTokenizer` too.
 """
 

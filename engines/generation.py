@@ -14,6 +14,7 @@ from engines.errors import PromptError
 WARM_UP = GenerateTask("warm-up", "Hello", Sampling(max_tokens=2, temperature=0.0, ignore_eos=True))
 
 LEAST_TEMPERATURE = 1e-3
+LEAST_TOP_P = 1e-6
 #: GenAI takes less than 1 only.
 MOST_MIN_P = 0.999
 
@@ -35,7 +36,7 @@ def to_config(sampling: Sampling, defaults: genai.GenerationConfig, already: int
     config.frequency_penalty = sampling.frequency_penalty
     config.repetition_penalty = sampling.repetition_penalty
     # At the limit of either, sampling is greedy; GenAI refuses 0 and is not exact near it.
-    config.do_sample = sampling.temperature >= LEAST_TEMPERATURE and sampling.top_p > 0
+    config.do_sample = sampling.temperature >= LEAST_TEMPERATURE and sampling.top_p >= LEAST_TOP_P
     if config.do_sample:
         config.temperature = sampling.temperature
         config.top_p = sampling.top_p
@@ -54,6 +55,8 @@ def input_ids(tokenizer: genai.Tokenizer, task: GenerateTask, limit: int) -> lis
     """
     encoded = tokenizer.encode(task.prompt, add_special_tokens=task.add_special_tokens)
     ids = [*encoded.input_ids.data[0].tolist(), *task.resume]
+    if len(ids) >= limit and task.resume:
+        raise PromptError(f"The answer cannot be continued here behind {len(ids)} tokens; {limit - 1} is the most.")
     if len(ids) >= limit:
         raise PromptError(f"The prompt has {len(ids)} tokens; the model takes fewer than {limit}.")
     return ids

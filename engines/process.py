@@ -1,8 +1,8 @@
 """The engine process: one owner loop that takes commands, steps the engine, and sends what each step brought.
 
 Run as `python -m engines.process FD PARENT`, FD being one end of a socket pair, by `engines.client`. It knows no
-Redis. When the other end closes (its worker died) it ends itself; a step that hangs is ended by its worker, or
-with it by the kernel.
+Redis. When the other end closes (its worker died) it ends itself, amid a step that hangs by the kernel's hand. Its
+worker kills it when it is silent for long.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 
@@ -19,6 +20,9 @@ from engines import wire
 from engines.base import Engine
 from engines.errors import EngineError
 from engines.loading import load_engine
+
+#: A busy engine says something so often, also when its steps bring nothing (a long prompt). Seconds.
+BEAT_S = 1.0
 
 
 def serve(connection: Connection) -> None:
@@ -30,11 +34,13 @@ def serve(connection: Connection) -> None:
         wire.send(connection, "failed", {"code": error.code, "message": str(error)})
         return
     wire.send(connection, "ready", asdict(facts))
+    sent = 0.0
     while True:
         take_commands(connection, engine)
         updates = engine.step()
-        if updates:
+        if updates or time.monotonic() - sent >= BEAT_S:
             wire.send(connection, "step", wire.updates_to(updates))
+            sent = time.monotonic()
 
 
 def take_commands(connection: Connection, engine: Engine) -> None:

@@ -40,8 +40,12 @@ class ModelTokenizer:
         import openvino_genai
 
         self._tokenizer = openvino_genai.Tokenizer(str(path))
-        # Some tokenizers silently cut what is over their own limit: found out by giving this one too much.
-        self._cuts_at = self._lengths(["a " * SLICE_CHARS], special=False)[0]
+        self._cuts_at = self._find_cut()
+
+    def _find_cut(self) -> int:
+        """Some tokenizers silently cut what is over their own limit: found out by giving this one more tokens than a
+        slice can have, which is four a character. From so many on, a count is not to be trusted."""
+        return self._lengths(["a " * (5 * SLICE_CHARS)], special=False)[0]
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         try:
@@ -56,7 +60,7 @@ class ModelTokenizer:
             if len(group) == 1:
                 counts.append(self._count_one(group[0], limit, special))
             else:
-                counts += self._lengths(group, special)
+                counts += [n if n < self._cuts_at else limit + 1 for n in self._lengths(group, special)]
         return [min(count, limit + 1) for count in counts]
 
     def _count_one(self, text: str, limit: int, special: bool) -> int:
@@ -70,7 +74,8 @@ class ModelTokenizer:
 
     def _lengths(self, texts: list[str], special: bool) -> list[int]:
         mask = self._tokenizer.encode(texts, add_special_tokens=special).attention_mask.data
-        return [int(length) for length in mask.sum(axis=1)]
+        lengths = [int(length) for length in mask.sum(axis=1)]
+        return lengths if any(texts) else lengths[:1] * len(texts)  # Several empty texts are one to OpenVINO.
 
     def decode(self, tokens: Sequence[int]) -> str:
         size = self._vocabulary_size

@@ -45,6 +45,8 @@ class Attempt:
         self.job = job
         self.over = threading.Event()
         self.ending: Ending | None = None
+        #: Whether the engine process that runs now has been given it.
+        self.given = False
         #: When the job's record was last written, monotonic seconds.
         self.heard = time.monotonic()
         self._task = wire.task_from(json.loads(job.task))
@@ -55,6 +57,8 @@ class Attempt:
         self._unpublished_text = ""
         self._vectors: dict[int, str] = {}
         self._first_token_ms = job.started_ms if self._tokens else 0
+        if isinstance(self._task, GenerateTask) and len(self._tokens) >= self._task.sampling.max_tokens:
+            self.ending = Ending("completed", "length")  # Only its end was lost.
 
     def engine_task(self) -> GenerateTask | EmbedTask:
         """What to give an engine now: a generation goes on behind the tokens it has, an embedding starts again."""

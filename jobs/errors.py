@@ -20,6 +20,7 @@ class UnknownModel(JobRefused):
     param = "model"
 
     def __init__(self, name: str, served: list[str]) -> None:
+        self.name = name
         known = ", ".join(served) or "none"
         super().__init__(f"The model '{name}' is not served here for this kind of request. Served: {known}.")
 

@@ -15,7 +15,7 @@ from jobs import keys
 #: Before every entry of a log.
 START = "0-0"
 
-_ID = re.compile(r"\d{1,20}-\d{1,20}")
+_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,12 @@ def order(event_id: str) -> tuple[int, int]:
 def is_event_id(text: str) -> bool:
     """Whether a caller's `Last-Event-ID` has the form of one of ours, in the range of Redis's."""
     return _ID.fullmatch(text) is not None and max(order(text)) < 2**64
+
+
+def find(redis: Redis, job_id: str, event_id: str) -> Event | None:
+    """The event of that id in a job's log."""
+    found = redis.xrange(keys.events(job_id), min=event_id, max=event_id)
+    return Event(found[0][0], found[0][1]["event"], found[0][1]["data"]) if found else None
 
 
 def token_data(text: str, tokens: Iterable[int]) -> str:

@@ -40,6 +40,8 @@ FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 #: Pause between two tries to reach Redis with what a step brought. Seconds.
 REDIS_PAUSE_S = 0.2
+#: An engine that has work and is silent for so long hangs, and is killed. Longer than any step may take. Seconds.
+HANG_S = 60.0
 
 
 class EngineHost:
@@ -67,7 +69,7 @@ class EngineHost:
         self._progress = "starting"
         self._failure: str | None = None
         self._pause_s = FIRST_PAUSE_S
-        self._started_at = self._start_at = time.monotonic()
+        self._started_at = self._start_at = self._heard_at = time.monotonic()
         self._reported_at = 0.0
 
     def submit(self, attempt: Attempt) -> None:
@@ -127,6 +129,7 @@ class EngineHost:
         self._progress = "starting"
 
     def _hear(self, engine: EngineProcess) -> None:
+        self._heard_at = time.monotonic()
         try:
             kind, body = engine.receive()
         except (EOFError, OSError):
@@ -172,15 +175,21 @@ class EngineHost:
         self._start_at = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         message = f"The engine crashed {MAX_CRASHES} times while this job was running; it is not tried again."
-        for attempt in list(self._running.values()):
+        under_it = [attempt for attempt in self._running.values() if attempt.given]
+        for attempt in under_it:
+            attempt.given = False
             if self._persist(lambda job=attempt.job: self._store.count_crash(job)) >= MAX_CRASHES:  # type: ignore[misc]
                 attempt.ending = Ending("failed", "failed", JobError("engine_crashed", message))
-        self._flush(list(self._running.values()))
+        self._flush(under_it)
         self._report()
 
     def _give(self, attempt: Attempt) -> None:
-        if self._engine is None or self._state != "ready":
-            return  # It is given when the engine is ready.
+        """Hand an attempt to the engine, or leave it to be given when the engine is ready."""
+        if self._engine is None or self._state != "ready" or attempt.ending is not None:
+            return
+        if not any(a.given for a in self._running.values()):
+            self._heard_at = time.monotonic()  # Until now it had nothing to say.
+        attempt.given = True
         try:
             self._engine.submit(attempt.engine_task())
         except OSError:
@@ -192,6 +201,9 @@ class EngineHost:
         while not self._inbox.empty():
             attempt = self._inbox.get()
             self._running[attempt.job.id] = attempt
+            if attempt.job.model != self._spec.model:
+                message = f"The worker that took this job serves {self._spec.model}."
+                attempt.ending = Ending("failed", "failed", JobError("model_unavailable", message))
             self._give(attempt)
 
     def _look_after(self) -> None:
@@ -208,10 +220,18 @@ class EngineHost:
                 self._reaper.run()
             except RedisError as error:
                 log.warning("cannot look for lost jobs: %s", error)
-            loading = self._engine is not None and self._state != "ready"
-            if loading and time.monotonic() - self._started_at > self._start_timeout_s:
-                assert self._engine is not None
-                self._engine_died(f"no sign of life after {self._start_timeout_s:g} s ({self._engine.end()})")
+            self._watch_engine()
+
+    def _watch_engine(self) -> None:
+        """Kill an engine that takes too long to load, or that has work and says nothing."""
+        if self._engine is None:
+            return
+        if self._state != "ready":
+            silent_s, limit_s = time.monotonic() - self._started_at, self._start_timeout_s
+        else:
+            silent_s, limit_s = time.monotonic() - self._heard_at, HANG_S
+        if silent_s > limit_s and (self._running or self._state != "ready"):
+            self._engine_died(f"{self._engine.end()}: it had been silent for {limit_s:g} s")
 
     def _withdraw(self, attempt: Attempt, ending: Ending) -> None:
         """Take an attempt off the device and end it so."""
@@ -243,7 +263,8 @@ class EngineHost:
                 self._flush([attempt])
 
     def _write(self, attempts: list[Attempt]) -> list[PublishResult]:
-        with self._store.redis.pipeline(transaction=False) as pipe:
+        # In one transaction, so that a last token is never without its end: it would be continued behind it.
+        with self._store.redis.pipeline(transaction=True) as pipe:
             for attempt in attempts:
                 self._store.publish(pipe, attempt.job, attempt.unpublished())
             for attempt in attempts:

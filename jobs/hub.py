@@ -73,6 +73,7 @@ class EventHub:
                 self._pubsub.subscribe(channel)
             except RedisError as error:
                 log.warning("cannot subscribe: %s", error)
+                subscriber.confirmed.set()  # Nothing to wait for; the next connection subscribes to it.
             if not self._started:
                 self._started = True
                 self._thread.start()

@@ -9,7 +9,8 @@ import hashlib
 
 
 def job(job_id: str) -> str:
-    """Hash: the record (`jobs.record.Job`). Written by the scripts alone; read by the API and workers. Expires
+    """Hash: the record (`jobs.record.Job`). Made at submit, changed by the scripts alone; read by
+    the API and workers. Expires
     its own `ttl_s` after the final state."""
     return f"npu:job:{job_id}"
 
@@ -37,6 +38,12 @@ def leases(engine: str) -> str:
     return f"npu:leases:{engine}"
 
 
+def queue_deadlines(engine: str) -> str:
+    """Sorted set: jobs of an engine kind that have not run yet, by the time their wait must end, unix ms. Written at
+    submit and by the scripts; read by the reaper. Holds queued jobs only."""
+    return f"npu:deadlines:{engine}"
+
+
 def workers() -> str:
     """Set: keys of the workers that have reported; one whose report expired is removed by who reads it."""
     return "npu:workers"
@@ -54,5 +61,5 @@ def waiting(engine: str) -> str:
 
 
 def popped(engine: str) -> str:
-    """List: RQ's intermediate list, ids between pop and start."""
+    """List: RQ's intermediate list, ids between pop and claim. Read by the reaper."""
     return f"rq:queue:{engine}:intermediate"

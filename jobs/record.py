@@ -66,7 +66,7 @@ class Job:
     engine: str
     endpoint: str
     model: str
-    #: Who is charged for it.
+    #: Who it is for: the request's `user`, else the client's address.
     user: str
     #: The engine's task as JSON (`engines.wire.task_to`), with the prompt; gone when the job has ended.
     task: str = ""

@@ -1,4 +1,4 @@
-"""Finding jobs whose worker died, and giving them to another."""
+"""Finding jobs whose worker died, to give them to another, and those that waited too long."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ class Reaper:
         self._popped_since: dict[str, float] = {}
 
     def run(self) -> None:
-        """One pass: jobs with a lapsed lease, and ids popped but never started. Raises redis's errors."""
+        """One pass: lapsed leases, waits that took too long, ids popped but never claimed. Raises redis's errors."""
         redis = self._store.redis
         for job_id in redis.zrangebyscore(keys.leases(self._engine), "-inf", now_ms()):
             state = self._store.reap(self._engine, job_id)
             if state != "stale":
                 log.warning("%s lost its worker, now %s", job_id, state)
+        for job_id in redis.zrangebyscore(keys.queue_deadlines(self._engine), "-inf", now_ms()):
+            self._store.expire_if_late(self._engine, job_id)
         now = time.monotonic()
         popped = redis.lrange(keys.popped(self._engine), 0, -1)
         self._popped_since = {job_id: self._popped_since.get(job_id, now) for job_id in popped}

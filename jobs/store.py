@@ -54,7 +54,7 @@ class JobStore:
         common = (_SCRIPTS / "common.lua").read_text()
         self._scripts = {
             name: redis.register_script(common + (_SCRIPTS / f"{name}.lua").read_text())
-            for name in ("claim", "publish", "finish", "cancel", "requeue", "repop")
+            for name in ("claim", "publish", "finish", "cancel", "crash", "requeue", "repop")
         }
 
     def create(self, job: Job) -> None:
@@ -65,6 +65,7 @@ class JobStore:
             queue.enqueue_job(new_job(queue, job.id), pipeline=pipe)  # RQ wants to be first.
             pipe.hset(keys.job(job.id), mapping=to_hash(job))
             pipe.xadd(keys.events(job.id), {"event": "status", "data": '{"status":"queued"}'})
+            pipe.zadd(keys.queue_deadlines(job.engine), {job.id: job.queue_deadline_ms})
             pipe.zadd(listed, {job.id: job.created_ms})
             pipe.zremrangebyscore(listed, "-inf", job.created_ms - 1000 * LIST_TTL_S)
             pipe.expire(listed, LIST_TTL_S)
@@ -118,10 +119,10 @@ class JobStore:
         result: State | None = self._run("cancel", job.engine, job.id, [now_ms(), "", ""])
         return result
 
-    def expire_if_late(self, job: Job) -> State | None:
+    def expire_if_late(self, engine: str, job_id: str) -> State | None:
         """End a job that is still queued past its queue deadline. The state it is in now."""
         args = [now_ms(), "expired", to_json(QUEUE_TIMEOUT)]
-        result: State | None = self._run("cancel", job.engine, job.id, args)
+        result: State | None = self._run("cancel", engine, job_id, args)
         return result
 
     def hand_back(self, job: Job) -> str:
@@ -135,23 +136,29 @@ class JobStore:
         return str(self._run("requeue", engine, job_id, args))
 
     def count_crash(self, job: Job) -> int:
-        """Note that the engine crashed while the job ran in it; how often that has happened."""
-        return int(self.redis.hincrby(keys.job(job.id), "crashes", 1))
+        """Note that the engine crashed while the attempt ran in it; how often that has happened, 0 for an old one."""
+        return int(self._run("crash", job.engine, job.id, [job.attempt]))
 
     def put_back(self, engine: str, job_id: str) -> bool:
         """Return an id that was popped, but whose job never began, to the front of the queue."""
-        at = [keys.job(job_id), keys.popped(engine), keys.waiting(engine)]
-        return bool(self._scripts["repop"](keys=at, args=[job_id]))
+        return bool(self._run("repop", engine, job_id, []))
 
     def position(self, job: Job) -> int | None:
-        """How many jobs wait before this one; None when it does not wait. O(queue length)."""
+        """Its place in the queue, 1 for the next; None when it does not wait. O(queue length)."""
         at = self.redis.lpos(keys.waiting(job.engine), job.id)
-        return None if at is None else int(at)
+        return None if at is None else int(at) + 1
 
     def depth(self, engine: str) -> int:
         """How many jobs wait for an engine."""
         return int(self.redis.llen(keys.waiting(engine)))
 
     def _run(self, script: str, engine: str, job_id: str, args: Sequence[Any], client: Any = None) -> Any:
-        at = [keys.job(job_id), keys.events(job_id), keys.leases(engine), keys.waiting(engine)]
+        at = [
+            keys.job(job_id),
+            keys.events(job_id),
+            keys.leases(engine),
+            keys.waiting(engine),
+            keys.popped(engine),
+            keys.queue_deadlines(engine),
+        ]
         return self._scripts[script](keys=at, args=[job_id, keys.channel(job_id), *args], client=client)

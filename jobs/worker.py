@@ -59,6 +59,10 @@ class EngineWorker(SimpleWorker):
     def get_heartbeat_ttl(self, job: RQJob, working_time: float = 0.0) -> int:
         return int(3 * HEARTBEAT_S)
 
+    def prepare_job_execution(self, job: RQJob, remove_from_intermediate_queue: bool = False) -> None:
+        """Leaves the id in the intermediate list until it is claimed: a worker that dies in between loses nothing."""
+        super().prepare_job_execution(job, remove_from_intermediate_queue=False)
+
     def execute_job(self, job: RQJob, queue: Any) -> None:
         """Run a job in this thread, with heartbeats meanwhile."""
         self._busy_with = job, self.prepare_execution(job)

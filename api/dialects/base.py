@@ -9,6 +9,7 @@ from typing import Any
 
 from marshmallow import Schema
 
+from api.errors import Problem
 from jobs.record import Job
 from jobs.request import Request
 
@@ -38,8 +39,8 @@ class Stream(ABC):
         """The end of a job that has a result."""
 
     @abstractmethod
-    def error(self, job: Job) -> str:
-        """The end of a job that has none."""
+    def error(self, problem: Problem) -> str:
+        """The end of a stream that has no result."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from api.dialects.base import Body, Json, Operation, Stream, given
 from api.dialects.openai import floats
-from api.errors import job_problem, ollama_body
+from api.errors import Problem, ollama_body
 from api.schemas import ollama as schemas
 from jobs.models import OfferedModel
 from jobs.record import Job
@@ -69,9 +69,7 @@ def generate_request(body: Body) -> GenerateRequest:
 def embed_request(body: Body) -> EmbedRequest:
     dimensions = body.get("dimensions") or 0
     truncate = body.get("truncate") is not False
-    return EmbedRequest(
-        EMBED, body["model"], body["input"], truncate, dimensions, answer={"dimensions": dimensions}
-    )
+    return EmbedRequest(EMBED, body["model"], body["input"], truncate, dimensions, answer={"dimensions": dimensions})
 
 
 # --- answers
@@ -132,6 +130,12 @@ def chat_shortcut(body: Body) -> Json | None:
     return None if body["messages"] else _loaded(CHAT, body)
 
 
+def embed_shortcut(body: Body) -> Json | None:
+    if body["input"]:
+        return None
+    return {"model": body["model"], "embeddings": [], "total_duration": 0, "load_duration": 0, "prompt_eval_count": 0}
+
+
 def generate_shortcut(body: Body) -> Json | None:
     return None if body["prompt"] or body.get("system") else _loaded(GENERATE, body)
 
@@ -160,8 +164,8 @@ class NDJSON(Stream):
     def end(self, job: Job) -> str:
         return _line({**_frame(job, job.ended_ms), **_text(job.endpoint, ""), **_counters(job)})
 
-    def error(self, job: Job) -> str:
-        return _line(ollama_body(job_problem(job)))
+    def error(self, problem: Problem) -> str:
+        return _line(ollama_body(problem))
 
 
 def _line(body: Any) -> str:
@@ -195,5 +199,5 @@ def model_entry(model: OfferedModel) -> Json:
 OPERATIONS = (
     Operation(CHAT, schemas.Chat(), chat_request, text_result, NDJSON, chat_shortcut),
     Operation(GENERATE, schemas.Generate(), generate_request, text_result, NDJSON, generate_shortcut),
-    Operation(EMBED, schemas.Embed(), embed_request, embed_result),
+    Operation(EMBED, schemas.Embed(), embed_request, embed_result, shortcut=embed_shortcut),
 )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.dialects.base import Body, Json, Operation, Stream, given
-from api.errors import job_problem, openai_body
+from api.errors import Problem, openai_body
 from api.schemas import openai as schemas
 from jobs.models import OfferedModel
 from jobs.record import Job, Usage
@@ -179,8 +179,8 @@ class SSE(Stream):
             last += data({**self._frame, "choices": [], "usage": usage(job.outcome.usage)})
         return last + "data: [DONE]\n\n"
 
-    def error(self, job: Job) -> str:
-        return data(openai_body(job_problem(job)))
+    def error(self, problem: Problem) -> str:
+        return data(openai_body(problem))
 
     def _chunk(self, delta: Json, text: str, finish_reason: str | None = None) -> str:
         part = {"delta": delta} if self._chat else {"text": text}

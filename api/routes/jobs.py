@@ -29,7 +29,7 @@ def submit() -> Response:
     asked = _NEW_JOB.load(json_body())
     operation = OPERATIONS.get(asked["endpoint"])
     if operation is None:
-        raise ValidationError(f"Not an inference endpoint; there are {', '.join(OPERATIONS)}.", "endpoint")
+        raise ValidationError({"endpoint": [f"Not an inference endpoint; there are {', '.join(OPERATIONS)}."]})
     try:
         body = load(operation, asked["body"])
     except ValidationError as error:
@@ -75,7 +75,9 @@ def follow(job_id: str) -> Response:
     """The job's events from the first, or behind `Last-Event-ID`, as they come. Leaving cancels nothing."""
     job = _job(job_id)
     last = request.headers.get("Last-Event-ID", "")
-    known = events.is_event_id(last) and last != events.START
+    known = events.find(services().store.redis, job.id, last) if events.is_event_id(last) else None
+    if known is not None and known.name == "done":
+        return Response(status=204)  # Nothing follows; browsers' EventSource then stops asking again.
     after, note = (last, "") if known else (events.START, "")
     if last and not known:
         note = "Last-Event-ID is not one of this job's, starting at the oldest event"

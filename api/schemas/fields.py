@@ -72,7 +72,7 @@ class Stops(fields.Field[tuple[str, ...]]):
         return tuple(dict.fromkeys(stops))
 
 
-class Some(fields.List):
+class Some(fields.List[Any]):
     """A list of at most so many; a longer one is refused before any of it is looked at."""
 
     def __init__(self, inner: fields.Field[Any], most: int, **kwargs: Any) -> None:

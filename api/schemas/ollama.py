@@ -63,7 +63,7 @@ class Inputs(fields.Field[tuple[str, ...]]):
     """A text or texts. An empty one is none at all, for Ollama."""
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> tuple[str, ...]:
-        texts = [value] if isinstance(value, str) else value
+        texts = [value] if value and isinstance(value, str) else value or []
         return tuple(str(text) for text in fields.List(Text()).deserialize(texts) or ())
 
 

@@ -24,6 +24,7 @@ from api.schemas.fields import (
 #: How many messages or texts one request may hold is a setting, checked in `api.serve`; these bound the rest.
 MAX_METADATA = 16
 MAX_PARTS = 1024
+MAX_TOKEN_IDS = 131_072
 
 
 class Content(fields.Field[str]):
@@ -80,7 +81,7 @@ class Metadata(fields.Dict):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, str]:
         if isinstance(value, dict) and len(value) > MAX_METADATA:
             raise ValidationError(f"At most {MAX_METADATA} entries.")
-        found: dict[str, str] = super()._deserialize(value, attr, data, **kwargs)
+        found: dict[str, str] = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -160,18 +161,22 @@ class Inputs(fields.Field[tuple[str | tuple[int, ...], ...]]):
     """A text, texts, a text's token ids, or lists of token ids (LangChain's client sends those)."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        one = isinstance(value, str) or (isinstance(value, list) and value and all(map(_is_token, value)))
+        one = isinstance(value, str) or _is_tokens(value)
         items = [value] if one else value
-        if not isinstance(items, list) or not items:
+        if not isinstance(items, list) or not value:
             raise ValidationError("Not a text, a list of texts, or token ids; it must not be empty.")
         return tuple(self._item(index, item) for index, item in enumerate(items))
 
     def _item(self, index: int, item: Any) -> str | tuple[int, ...]:
         if isinstance(item, str) and item:
             return str(Text().deserialize(item))
-        if isinstance(item, list) and item and all(map(_is_token, item)):
+        if _is_tokens(item):
             return tuple(item)
         raise ValidationError({index: ["Not a text or a list of token ids, or empty."]})
+
+
+def _is_tokens(value: object) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= MAX_TOKEN_IDS and all(map(_is_token, value))
 
 
 def _is_token(value: object) -> bool:

@@ -9,13 +9,14 @@ end
 
 -- Give a job its final state. The caller has checked that it has none yet.
 -- outcome and err are JSON or ''. The prompt goes at once; everything else the job left when its ttl_s has passed.
-local function finish(job, log, leases, id, channel, state, now_ms, outcome, err)
+local function finish(job, log, leases, waits, id, channel, state, now_ms, outcome, err)
   redis.call('HSET', job, 'state', state, 'ended_ms', now_ms, 'outcome', outcome, 'error', err)
   redis.call('HDEL', job, 'task')
   local done = '{"status":"' .. state .. '"'
   if err ~= '' then done = done .. ',"error":' .. err end
   append(log, channel, 'done', done .. '}')
   redis.call('ZREM', leases, id)
+  redis.call('ZREM', waits, id)
   local ttl_s = redis.call('HGET', job, 'ttl_s')
   redis.call('EXPIRE', job, ttl_s)
   redis.call('EXPIRE', log, ttl_s)

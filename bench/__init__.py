@@ -1,0 +1,1 @@
+"""Measures npu-proxy against the same model in process: `python -m bench`. See docs/benchmarks.md."""

@@ -1,0 +1,1 @@
+"""The API, over HTTP and function by function."""

@@ -1,0 +1,215 @@
+"""Whatever dies, an accepted job ends once, and its text has neither a gap nor a repeat."""
+
+import signal
+import threading
+
+import psutil
+
+from engines.base import Sampling
+from jobs import events
+from jobs.connection import connect
+from jobs.host import EngineHost
+from jobs.request import GenerateRequest, Terms
+from jobs.runner import Slot, enter
+from jobs.store import JobStore
+from jobs.submit import Limits, Submitter
+from jobs.worker import EngineWorker
+from scheduler.queue import EngineQueue, engine_queue
+from tests.conftest import FAKE_EMBED, FAKE_LLM, MODELS
+from tests.jobs.test_scripts import claimed, publish, word
+from tests.support.answers import assert_whole, follow, numbered
+from tests.support.waiting import until
+
+
+def in_the_middle(store, job, tokens=5):
+    until(lambda: store.get(job.id).tokens >= tokens, what="a job in the middle of its answer")
+
+
+def ended(store, job):
+    record = store.get(job.id)
+    return record is not None and record.final
+
+
+def test_a_job_whose_engine_crashed_goes_on_where_it_was(worker, submit, store, hub):
+    running = worker(fake_token_ms=5)
+    job = submit("Hello", max_tokens=120)
+    in_the_middle(store, job)
+
+    running.crash_engine()
+
+    assert_whole(follow(hub, job), 120)
+    done = store.get(job.id)
+    assert (done.attempt, done.crashes, done.outcome.text) == (1, 1, numbered(120))
+    assert done.outcome.usage.completion_tokens == 120
+    assert store.redis.zcard("npu:leases:llm") == 0
+
+
+def test_a_job_that_was_running_at_two_engine_crashes_fails_with_its_text_so_far(worker, submit, store, hub):
+    running = worker(slots=2, fake_token_ms=5)
+    job = submit("Hello", max_tokens=8000)
+    in_the_middle(store, job)
+
+    running.until_new_engine(running.crash_engine())
+    before = store.get(job.id).tokens
+    in_the_middle(store, job, before + 5)
+    running.until_new_engine(running.crash_engine())
+
+    log = follow(hub, job)
+    done = store.get(job.id)
+    assert_whole(log, done.outcome.usage.completion_tokens, "failed")
+    assert (done.error.code, done.crashes) == ("engine_crashed", 2)
+    assert done.outcome.text == numbered(done.outcome.usage.completion_tokens) != ""
+    assert log[-1].json()["error"]["code"] == "engine_crashed"
+    # The worker itself goes on.
+    assert_whole(follow(hub, submit("Hello", max_tokens=5)), 5)
+
+
+def test_a_job_that_crashes_every_engine_does_not_take_others_with_it(worker, submit, store, hub):
+    worker(slots=1)
+    bad, good = submit("fake:crash", max_tokens=9), submit("Hello", max_tokens=30)
+    log = follow(hub, bad)
+    assert_whole(log, 2, "failed")
+    assert store.get(bad.id).outcome.text == " 1 2"
+    assert_whole(follow(hub, good), 30)
+
+
+def test_an_embedding_is_made_again_after_a_crash(worker, submit_texts, store, hub):
+    running = worker(FAKE_EMBED, fake_token_ms=500)
+    job = submit_texts("one", "two")
+    until(lambda: store.get(job.id).state == "in_progress", what="the run")
+    running.crash_engine()
+    follow(hub, job)
+    done = store.get(job.id)
+    assert (done.state, done.crashes, len(done.outcome.vectors)) == ("completed", 1, 2)
+
+
+def test_a_worker_that_is_told_to_end_hands_its_jobs_to_the_next(worker, submit, store, hub):
+    first = worker(slots=2, fake_token_ms=5)
+    jobs = [submit("Hello", max_tokens=150) for _ in range(3)]
+    in_the_middle(store, jobs[1])
+
+    assert first.terminate() == 0
+
+    records = [store.get(job.id) for job in jobs]
+    assert [record.state for record in records] == ["queued"] * 3
+    # Those that ran already are in front of the one that did not.
+    assert store.position(jobs[2]) == 3
+    worker(slots=3, fake_token_ms=1)
+    for job in jobs:
+        assert_whole(follow(hub, job), 150)
+    assert [store.get(job.id).attempt for job in jobs] == [2, 2, 1]
+    assert [store.get(job.id).crashes for job in jobs] == [0, 0, 0]
+
+
+def test_ten_jobs_come_whole_through_a_row_of_restarts(worker, submit, store, hub):
+    current = worker(slots=4, fake_token_ms=2)
+    jobs = [submit("Hello", max_tokens=150, user=f"user {n % 3}") for n in range(10)]
+    for at in (0, 5):
+        in_the_middle(store, jobs[at], 20)
+        current.terminate()
+        current = worker(slots=4, fake_token_ms=2)
+    for job in jobs:
+        assert_whole(follow(hub, job), 150)
+
+
+def test_the_jobs_of_a_killed_worker_go_on_in_another_within_ten_seconds(worker, submit, store, hub):
+    first = worker(slots=1, fake_token_ms=20)
+    job = submit("Hello", max_tokens=300)
+    in_the_middle(store, job)
+    first.kill()
+    worker(fake_token_ms=1)
+    until(lambda: store.get(job.id).attempt == 2, 10, "the second attempt")
+    assert_whole(follow(hub, job), 300)
+    assert (store.get(job.id).crashes, store.get(job.id).state) == (1, "completed")
+
+
+def test_a_stopped_worker_that_wakes_up_changes_nothing(worker, submit, store, hub, monkeypatch):
+    sleeper = worker(slots=1, fake_token_ms=2)
+    job = submit("Hello", max_tokens=400)
+    in_the_middle(store, job)
+    sleeper.process.send_signal(signal.SIGSTOP)
+    until(lambda: psutil.Process(sleeper.pid).status() == psutil.STATUS_STOPPED, what="its stop")
+    # Its lease runs out now, not in eight seconds: as if time had passed.
+    store.redis.zadd("npu:leases:llm", {job.id: 1})
+
+    worker(slots=1, fake_token_ms=2)
+    in_the_middle(store, job, 100)
+    sleeper.process.send_signal(signal.SIGCONT)
+
+    assert_whole(follow(hub, job), 400)
+    assert store.get(job.id).outcome.text == numbered(400)
+    # The sleeper has let go of the job and takes others.
+    until(lambda: (report := sleeper.report()) and report.running == 0, what="the sleeper's free slot")
+    assert_whole(events.read(store.redis, job.id), 400)
+
+
+def test_jobs_outlive_a_crash_of_redis(own_valkey, start_worker):
+    with connect(own_valkey.url) as client:
+        own_store = JobStore(client)
+        submitter = Submitter(own_store, MODELS, Limits(), lambda: [])
+        start_worker(client, own_valkey.url, slots=2, fake_token_ms=5).until_ready()
+        jobs = []
+        for _ in range(3):
+            request = GenerateRequest("/test", "fake-llm", Sampling(200), prompt="Hello")
+            jobs.append(submitter.prepare(request, Terms("ann")))
+            submitter.enqueue(jobs[-1])
+        in_the_middle(own_store, jobs[0])
+
+        own_valkey.kill()
+        own_valkey.start()
+
+        for job in jobs:
+            until(lambda: ended(own_store, job), what="the end of every job")  # noqa: B023
+            assert_whole(events.read(client, job.id), 200)
+
+
+def test_a_job_that_was_whole_but_for_its_end_gets_no_token_more(worker, submit, store, hub):
+    """Its worker died between the last token and the end."""
+    job = submit("Hello", max_tokens=3)
+    attempt = claimed(store, job)
+    for number in (1, 2, 3):
+        assert publish(store, attempt, word(number)) == "ok"
+    store.hand_back(attempt)
+
+    worker()
+
+    assert_whole(follow(hub, job), 3)
+    assert (store.get(job.id).outcome.text, store.get(job.id).outcome.finish_reason) == (" 1 2 3", "length")
+
+
+def test_a_worker_whose_redis_is_away_ends_all_the_same_when_told_to(own_valkey, start_worker):
+    with connect(own_valkey.url) as client:
+        worker = start_worker(client, own_valkey.url).until_ready()
+        own_valkey.kill()
+        assert worker.terminate() == 0
+
+
+def test_a_worker_that_dies_before_the_claim_leaves_the_id_where_it_is_found(submit, store, valkey, redis, monkeypatch):
+    """RQ takes an id out of its intermediate list before it calls the job: too early, for the job's record is still
+    `queued` then, and nobody would look for it again."""
+    job = submit("Hello")
+    found: list[list[str]] = []
+
+    class Dying(JobStore):
+        def claim(self, *args):
+            found.append(redis.lrange("rq:queue:llm:intermediate", 0, -1))
+            super().claim(*args)
+            found.append(redis.lrange("rq:queue:llm:intermediate", 0, -1))
+
+    monkeypatch.setattr(EngineQueue, "stopping", threading.Event(), raising=False)
+    with connect(valkey.url, decode=False) as client:
+        host = EngineHost(store, FAKE_LLM, "test", 60, lambda count: None)
+        rq_worker = EngineWorker([engine_queue(client, "llm")], connection=client, serializer="json")
+        enter(Slot(host, Dying(redis), "llm", "test", lambda: None))
+        rq_worker.work(burst=True, logging_level="WARNING")
+
+    assert found == [[job.id], []]
+
+
+def test_a_worker_says_when_its_model_loads_nowhere(start_worker, redis, valkey):
+    worker = start_worker(redis, valkey.url, device="CPU", device_hints=("NPU",))
+    assert worker.process.wait(15) == 1
+    report = worker.report()
+    assert report is not None
+    assert report.state == "failed"
+    assert "loads on no device" in report.progress
