@@ -44,8 +44,8 @@ class Row:
         """The comparison's figure, what the target is about; None when a side is missing or has no size.
 
         With rounds it is the median of the comparisons made within each: the two sides of a round ran one
-        after the other, so what slows the machine for some seconds falls out. It may then differ a little from
-        the comparison of the two figures shown.
+        after the other, so what slows the machine for some seconds falls out. It may then differ a little
+        from the comparison of the two figures shown.
         """
         if self.comparison == "value":
             return self.server

@@ -22,6 +22,9 @@ from bench.sides import BenchError, Generation, Prompt
 from cli import health, lifeline
 from cli.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, as_environment, models_of
 
+#: `npu-proxy serve`, which by itself outlives who started it; here it ends even if the bench is killed.
+SERVE = "from cli import lifeline, main; lifeline.die_with_parent(); main.main(['serve'])"
+
 START_S = 300.0
 #: Longer than the server gives itself to end.
 STOP_S = 15.0
@@ -38,7 +41,7 @@ class Server:
 
     def __enter__(self) -> Server:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "cli", "serve"],
+            [sys.executable, "-c", SERVE],
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=self._log(),

@@ -24,7 +24,8 @@ class PromptTokenizer(Protocol):
         """The prompt that the model's chat template makes of a conversation. Raises `PromptError`."""
 
     def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:
-        """Tokens in each text, exact up to `SLICE_CHARS` characters, else within a few; `limit + 1` for any more.
+        """Tokens in each text: exact up to `SLICE_CHARS` characters, else within a few. Of a longer text than `limit`
+        tokens only so much may be counted as shows that it is.
 
         `special` counts those that the tokenizer adds by itself.
         """
@@ -61,15 +62,17 @@ class ModelTokenizer:
                 counts.append(self._count_one(group[0], limit, special))
             else:
                 counts += [n if n < self._cuts_at else limit + 1 for n in self._lengths(group, special)]
-        return [min(count, limit + 1) for count in counts]
+        return counts
 
     def _count_one(self, text: str, limit: int, special: bool) -> int:
         total = 0
         for start in range(0, max(1, len(text)), SLICE_CHARS):
             part = self._lengths([text[start : start + SLICE_CHARS]], special and start == 0)[0]
             total += part
-            if total > limit or part >= self._cuts_at:
-                return limit + 1
+            if part >= self._cuts_at:
+                return max(total, limit + 1)
+            if total > limit:
+                break
         return total
 
     def _lengths(self, texts: list[str], special: bool) -> list[int]:
@@ -113,7 +116,7 @@ class FakeTokenizer:
         return "\n".join(f"{m['role']}: {m.get('content') or ''}" for m in messages)
 
     def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:
-        return [min(len(text.split()), limit + 1) for text in texts]
+        return [len(text.split()) for text in texts]
 
     def decode(self, tokens: Sequence[int]) -> str:
         return " ".join(map(str, tokens))

@@ -33,8 +33,7 @@ class BadPrompt(JobRefused):
 
 class PromptTooLong(JobRefused):
     def __init__(self, count: int, limit: int, param: str, what: str = "The prompt") -> None:
-        more = f"more than {limit}" if count > limit else str(count)
-        super().__init__(f"{what} has {more} tokens; the model takes at most {limit}.")
+        super().__init__(f"{what} has {count} tokens or more; the model takes at most {limit}.")
         self.param = param
 
 

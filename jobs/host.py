@@ -17,7 +17,7 @@ from dataclasses import asdict
 from multiprocessing.connection import wait
 from typing import TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from engines import wire
 from engines.base import EngineFacts, EngineSpec
@@ -190,10 +190,7 @@ class EngineHost:
         if not any(a.given for a in self._running.values()):
             self._heard_at = time.monotonic()  # Until now it had nothing to say.
         attempt.given = True
-        try:
-            self._engine.submit(attempt.engine_task())
-        except OSError:
-            pass  # The next read sees that the engine is gone.
+        self._engine.submit(attempt.engine_task())
 
     # --- jobs
 
@@ -237,10 +234,7 @@ class EngineHost:
         """Take an attempt off the device and end it so."""
         attempt.ending = ending
         if self._engine is not None:
-            try:
-                self._engine.cancel(attempt.job.id)
-            except OSError:
-                pass  # The next read sees that the engine is gone.
+            self._engine.cancel(attempt.job.id)
 
     def _flush(self, attempts: Iterable[Attempt]) -> None:
         """Write what is new about these attempts in one pipeline, and act on what Redis answers.
@@ -278,6 +272,8 @@ class EngineHost:
         while True:
             try:
                 return write()
+            except NoScriptError:
+                self._store.load_scripts()
             except RedisError as error:
                 log.warning("Redis is away (%s), trying again", error)
                 if self._stopping.wait(REDIS_PAUSE_S):

@@ -73,7 +73,7 @@ class EventHub:
                 self._pubsub.subscribe(channel)
             except RedisError as error:
                 log.warning("cannot subscribe: %s", error)
-                subscriber.confirmed.set()  # Nothing to wait for; the next connection subscribes to it.
+                subscriber.confirmed.set()  # Nothing to wait for; `_listen` meets the same error and tries again.
             if not self._started:
                 self._started = True
                 self._thread.start()
@@ -97,6 +97,7 @@ class EventHub:
             except (RedisError, OSError, ValueError) as error:
                 log.warning("lost the event connection (%s), followers go on by the log", error)
                 time.sleep(_RETRY_S)
+                self._subscribe_again()
                 continue
             if message is None:
                 continue
@@ -109,6 +110,15 @@ class EventHub:
                 event = Event(*message["data"].split("\n", 2))
                 for subscriber in subscribers:
                     subscriber.inbox.put(event)
+
+    def _subscribe_again(self) -> None:
+        """To all channels: redis-py forgets those whose SUBSCRIBE met a broken connection."""
+        with self._lock:
+            try:
+                if self._subscribers:
+                    self._pubsub.subscribe(*self._subscribers)
+            except (RedisError, OSError):
+                pass  # So will the next read, which leads back here.
 
 
 class Follower:

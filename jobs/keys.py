@@ -60,6 +60,12 @@ def waiting(engine: str) -> str:
     return f"rq:queue:{engine}"
 
 
+def rq_job(job_id: str) -> str:
+    """Hash: RQ's job for one of ours, made at submit and again when it is missing. Deleted by RQ after a run, and by
+    the scripts with the final state."""
+    return f"rq:job:{job_id}"
+
+
 def popped(engine: str) -> str:
     """List: RQ's intermediate list, ids between pop and claim. Read by the reaper."""
     return f"rq:queue:{engine}:intermediate"

@@ -152,7 +152,13 @@ class JobStore:
         """How many jobs wait for an engine."""
         return int(self.redis.llen(keys.waiting(engine)))
 
-    def _run(self, script: str, engine: str, job_id: str, args: Sequence[Any], client: Any = None) -> Any:
+    def load_scripts(self) -> None:
+        """Give Redis the scripts. Needed before a pipeline is executed on a server that does not have them, which then
+        raises `NoScriptError`; outside pipelines redis-py does it by itself."""
+        for script in self._scripts.values():
+            self.redis.script_load(script.script)
+
+    def _run(self, script: str, engine: str, job_id: str, args: Sequence[Any], pipe: Pipeline | None = None) -> Any:
         at = [
             keys.job(job_id),
             keys.events(job_id),
@@ -160,5 +166,9 @@ class JobStore:
             keys.waiting(engine),
             keys.popped(engine),
             keys.queue_deadlines(engine),
+            keys.rq_job(job_id),
         ]
-        return self._scripts[script](keys=at, args=[job_id, keys.channel(job_id), *args], client=client)
+        all_args = [job_id, keys.channel(job_id), *args]
+        if pipe is not None:  # redis-py would ask before each pipeline whether Redis has the scripts.
+            return pipe.evalsha(self._scripts[script].sha, len(at), *at, *all_args)
+        return self._scripts[script](keys=at, args=all_args)

@@ -71,7 +71,9 @@ def redis(valkey: Valkey) -> Iterator[Redis]:
 
 @pytest.fixture
 def store(redis: Redis) -> JobStore:
-    return JobStore(redis)
+    store = JobStore(redis)
+    store.load_scripts()  # Pipelines, unlike single calls, do not load what the server lacks.
+    return store
 
 
 @pytest.fixture(scope="session")

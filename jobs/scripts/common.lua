@@ -9,7 +9,7 @@ end
 
 -- Give a job its final state. The caller has checked that it has none yet.
 -- outcome and err are JSON or ''. The prompt goes at once; everything else the job left when its ttl_s has passed.
-local function finish(job, log, leases, waits, id, channel, state, now_ms, outcome, err)
+local function finish(job, log, leases, waits, rq_job, id, channel, state, now_ms, outcome, err)
   redis.call('HSET', job, 'state', state, 'ended_ms', now_ms, 'outcome', outcome, 'error', err)
   redis.call('HDEL', job, 'task')
   local done = '{"status":"' .. state .. '"'
@@ -17,6 +17,7 @@ local function finish(job, log, leases, waits, id, channel, state, now_ms, outco
   append(log, channel, 'done', done .. '}')
   redis.call('ZREM', leases, id)
   redis.call('ZREM', waits, id)
+  redis.call('DEL', rq_job)
   local ttl_s = redis.call('HGET', job, 'ttl_s')
   redis.call('EXPIRE', job, ttl_s)
   redis.call('EXPIRE', log, ttl_s)

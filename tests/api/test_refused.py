@@ -235,7 +235,7 @@ def test_a_prompt_too_long_says_count_and_limit(http):
     response = http.post("/v1/chat/completions", json={**CHAT, "messages": words, "stream": True})
     error = error_of(response)
     assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
-    assert error["message"] == "The prompt has more than 8191 tokens; the model takes at most 8191."
+    assert error["message"] == "The prompt has 9001 tokens or more; the model takes at most 8191."
 
 
 @pytest.mark.usefixtures("nothing_queued")

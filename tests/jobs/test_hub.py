@@ -170,6 +170,7 @@ def test_what_another_job_says_is_not_heard(hub, store, attempt):
 def test_any_text_comes_through_as_it_was(_shared_hub, shared_valkey, text, tokens):
     with connect(shared_valkey.url) as redis:
         store = JobStore(redis)
+        store.load_scripts()
         job = a_job()
         store.create(job)
         attempt = store.claim("llm", job.id, "w", "CPU")
@@ -213,6 +214,7 @@ def lost_in_the_script(store, attempt):
     silent = publish_script.script
     silent = silent.decode() if isinstance(silent, bytes) else silent
     store._scripts["publish"] = store.redis.register_script(silent.replace("append(KEYS[2]", "string.len(KEYS[2]"))
+    store.load_scripts()
     publish(store, attempt, word(6))
     store._scripts["publish"] = publish_script
 

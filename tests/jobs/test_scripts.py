@@ -390,7 +390,9 @@ def test_after_any_calls_in_any_order_a_job_is_what_the_model_says(shared_valkey
     store_module.now_ms = lambda: clock[0]
     try:
         with connect(shared_valkey.url) as redis:
-            compare(JobStore(redis), clock, calls)
+            store = JobStore(redis)
+            store.load_scripts()
+            compare(store, clock, calls)
     finally:
         store_module.now_ms = real
 
