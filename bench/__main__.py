@@ -34,6 +34,9 @@ from engines.base import Kind
 
 MEASUREMENTS: tuple[Measurement, ...] = (TimeToFirstToken(), Throughput(), Embedding())
 
+#: What others may use of all cores before the figures stop meaning much.
+QUIET_SHARE = 0.05
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -43,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parse(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     facts = machine.facts()
-    if machine.busy(facts["load_before"], facts["cores"] or 1):
-        print(f"The machine is busy (load {facts['load_before']}): the figures will be off.", file=sys.stderr)
+    others = machine.OthersMeter()
     try:
         settings = load({}, os.environ).settings
         pull_missing(settings, models_of(settings).values())
@@ -57,9 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nbench: stopped", file=sys.stderr)
         return 130
-    facts["load_after"] = round(os.getloadavg()[0], 2)
+    facts["others_share"] = round(others.share(), 3)
     print(table(rows))
     print(f"\n{verdict(rows)}. {facts['cores']} × {facts['cpu']}, {', '.join(facts['devices'])}")
+    if facts["others_share"] > QUIET_SHARE:
+        print(f"Others used {facts['others_share']:.0%} of the machine meanwhile: repeat it in quiet.")
     path = asked.json or RESULTS / f"{facts['date'].replace(':', '').replace('+0000', 'Z')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document(facts, settings, rows), indent=1) + "\n")

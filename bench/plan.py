@@ -41,5 +41,5 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(
-    ttft_s=4.0, throughput_s=9.0, embedding_s=4.0, idle_s=1.0, least_rounds=2, stream_tokens=64, texts=32
+    ttft_s=3.0, throughput_s=8.0, embedding_s=3.0, idle_s=1.0, least_rounds=2, stream_tokens=64, texts=32
 )
