@@ -10,10 +10,10 @@ KEY := $(shell cat requirements.lock pyproject.toml | { sha256sum 2>/dev/null ||
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test lint bench lock clean
+.PHONY: help venv serve test lint bench fairness lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 venv: $(STAMP) ## make .venv with everything of requirements.lock
 
@@ -31,6 +31,9 @@ lint: $(STAMP) ## ruff, mypy --strict, the import contract
 
 bench: $(STAMP) ## measure this machine (see bench/)
 	$(BIN)/python -m bench
+
+fairness: $(STAMP) ## prove and measure the fair order (full counts)
+	$(BIN)/python -m bench.fairness --full
 
 lock: ## choose the newest allowed versions and write requirements.lock
 	$(PYTHON) -m venv $(VENV)-lock

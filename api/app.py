@@ -12,7 +12,7 @@ from api.services import make_services
 
 def create_app(config: ApiConfig) -> Flask:
     """An app for one process, made after the fork; blocks while tokenizers load. Raises `ModelError`."""
-    app = Flask("npu-proxy", static_folder=None)
+    app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.json.compact = True  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from jobs.store import now_ms
 
 #: How often a silent wait looks whether its client is still there. Seconds.
 LOOK_S = 0.25
+#: A client that takes nothing for so long has left: without this its thread would block in a write for ever. Seconds.
+SEND_WAIT_S = 30
 #: How long Redis may be away while a client waits for an accepted job; a restart of it takes less. Seconds.
 AWAY_S = 20.0
 #: An event in time is worth waiting for before headers go out, so that they can tell queue time and device. Seconds.
@@ -44,7 +47,11 @@ class Waiter:
         self.job = job
         self._cancel_on_leave = cancel_on_leave
         self._socket = request.environ.get("gunicorn.socket")
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_WAIT_S, 0))
         self._done = False
+        #: When to look whether the job should have ended: at its first deadline, then every second.
+        self._late_ms = min(job.queue_deadline_ms, job.created_ms + job.run_timeout_ms)
         self._stack = ExitStack()
         self._lock = threading.Lock()
         self._stack.enter_context(_place(services.places))
@@ -84,7 +91,8 @@ class Waiter:
                 for event in follower.follow(after, tick_s=LOOK_S):
                     if event is not None:
                         after = event.id
-                    elif now_ms() > self.job.queue_deadline_ms:
+                    elif now_ms() > self._late_ms:
+                        self._late_ms = now_ms() + 1000
                         self._services.store.expire_if_late(self.job.engine, self.job.id)
                     away_since = None
                     yield event
@@ -133,7 +141,7 @@ class Waiter:
                 try:
                     self._services.store.cancel(self.job)
                 except RedisError:
-                    pass  # Its run deadline ends it.
+                    pass  # Its run deadline ends it, or the next worker.
 
 
 class _place(AbstractContextManager[None]):

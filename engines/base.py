@@ -96,6 +96,8 @@ class GenerateTask:
     id: str
     prompt: str
     sampling: Sampling
+    #: The prompt's tokens, when the caller has encoded it; then `prompt` is empty.
+    prompt_ids: tuple[int, ...] = ()
     #: Whether the tokenizer adds its own (BOS …): not when a chat template already did.
     add_special_tokens: bool = False
     resume: tuple[int, ...] = ()

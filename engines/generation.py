@@ -53,8 +53,11 @@ def input_ids(tokenizer: genai.Tokenizer, task: GenerateTask, limit: int) -> lis
 
     The prompt was counted before it was queued; this holds for long ones, where that count is off by a few.
     """
-    encoded = tokenizer.encode(task.prompt, add_special_tokens=task.add_special_tokens)
-    ids = [*encoded.input_ids.data[0].tolist(), *task.resume]
+    prompt = list(task.prompt_ids)
+    if not prompt:
+        encoded = tokenizer.encode(task.prompt, add_special_tokens=task.add_special_tokens)
+        prompt = encoded.input_ids.data[0].tolist()
+    ids = [*prompt, *task.resume]
     if len(ids) >= limit and task.resume:
         raise PromptError(f"The answer cannot be continued here behind {len(ids)} tokens; {limit - 1} is the most.")
     if len(ids) >= limit:

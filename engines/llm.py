@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import openvino_genai as genai
 
+from engines import tokenizer
 from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
 from engines.detokenizer import TextStream, advance_all, finish_all
 from engines.errors import reason_of
@@ -70,7 +71,11 @@ class BatchingLLM(Engine):
     def load(self, device: str, progress: LoadProgress) -> int:
         properties = {"CACHE_DIR": self._spec.cache_dir} if self._spec.cache_dir else {}
         self._pipeline = genai.ContinuousBatchingPipeline(
-            self._spec.path, self._scheduler(), device, {**properties, **self._spec.properties}
+            self._spec.path,
+            self._scheduler(),
+            device,
+            {**properties, **self._spec.properties},
+            tokenizer.PROPERTIES,
         )
         self._tokenizer = self._pipeline.get_tokenizer()
         self._defaults = self._pipeline.get_config()

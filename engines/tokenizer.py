@@ -6,6 +6,7 @@ long ones are counted in slices, and the count stops once it is over the limit.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,9 @@ from engines.errors import PromptError, reason_of
 
 #: Characters encoded in one go: a few ms at most.
 SLICE_CHARS = 16_384
+
+#: A tokenizer's work is tiny: more threads cost four times the CPU and win nothing.
+PROPERTIES = {"INFERENCE_NUM_THREADS": 1}
 
 
 class PromptTokenizer(Protocol):
@@ -30,6 +34,9 @@ class PromptTokenizer(Protocol):
         `special` counts those that the tokenizer adds by itself.
         """
 
+    def encode(self, text: str, special: bool = False) -> tuple[int, ...] | None:
+        """The tokens of a text of up to `SLICE_CHARS` characters; None when they cannot be had whole in one go."""
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, special ones left out. Raises `PromptError` for a token the model does not have."""
 
@@ -40,13 +47,14 @@ class ModelTokenizer:
     def __init__(self, path: Path) -> None:
         import openvino_genai
 
-        self._tokenizer = openvino_genai.Tokenizer(str(path))
+        self._tokenizer = openvino_genai.Tokenizer(str(path), **PROPERTIES)
         self._cuts_at = self._find_cut()
 
     def _find_cut(self) -> int:
         """Some tokenizers silently cut what is over their own limit: found out by giving this one more tokens than a
         slice can have, which is four a character. From so many on, a count is not to be trusted."""
-        return self._lengths(["a " * (5 * SLICE_CHARS)], special=False)[0]
+        five, six = (self._lengths(["a " * (n * SLICE_CHARS)], special=False)[0] for n in (5, 6))
+        return five if five == six else sys.maxsize
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         try:
@@ -69,7 +77,7 @@ class ModelTokenizer:
         for start in range(0, max(1, len(text)), SLICE_CHARS):
             part = self._lengths([text[start : start + SLICE_CHARS]], special and start == 0)[0]
             total += part
-            if part >= self._cuts_at:
+            if total >= self._cuts_at:
                 return max(total, limit + 1)
             if total > limit:
                 break
@@ -79,6 +87,12 @@ class ModelTokenizer:
         mask = self._tokenizer.encode(texts, add_special_tokens=special).attention_mask.data
         lengths = [int(length) for length in mask.sum(axis=1)]
         return lengths if any(texts) else lengths[:1] * len(texts)  # Several empty texts are one to OpenVINO.
+
+    def encode(self, text: str, special: bool = False) -> tuple[int, ...] | None:
+        if len(text) > SLICE_CHARS:
+            return None
+        ids = self._tokenizer.encode(text, add_special_tokens=special).input_ids.data[0].tolist()
+        return tuple(ids) if len(ids) < self._cuts_at else None
 
     def decode(self, tokens: Sequence[int]) -> str:
         size = self._vocabulary_size
@@ -117,6 +131,9 @@ class FakeTokenizer:
 
     def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:
         return [len(text.split()) for text in texts]
+
+    def encode(self, text: str, special: bool = False) -> tuple[int, ...] | None:
+        return None  # The fake engine reads its commands in the words.
 
     def decode(self, tokens: Sequence[int]) -> str:
         return " ".join(map(str, tokens))

@@ -46,7 +46,12 @@ def task_from(body: Message) -> GenerateTask | EmbedTask:
     sampling["stop"] = tuple(sampling["stop"])
     sampling["stop_token_ids"] = tuple(sampling["stop_token_ids"])
     return GenerateTask(
-        body["id"], body["prompt"], Sampling(**sampling), body["add_special_tokens"], tuple(body["resume"])
+        body["id"],
+        body["prompt"],
+        Sampling(**sampling),
+        tuple(body["prompt_ids"]),
+        body["add_special_tokens"],
+        tuple(body["resume"]),
     )
 
 

@@ -47,6 +47,8 @@ class Attempt:
         self.ending: Ending | None = None
         #: Whether the engine process that runs now has been given it.
         self.given = False
+        #: Whether an engine died under it, and it has made nothing new since.
+        self.suspect = job.crashes > 0
         #: When the job's record was last written, monotonic seconds.
         self.heard = time.monotonic()
         self._task = wire.task_from(json.loads(job.task))
@@ -80,17 +82,22 @@ class Attempt:
         if update.end is not None:
             self.ending = _ending(update.end)
 
+    @property
+    def _has_news(self) -> bool:
+        return len(self._tokens) > self._tokens_published or bool(self._unpublished_text)
+
     def unpublished(self) -> Tokens:
         """What to publish now: an event with the new tokens, or only a sign of life."""
-        new = self._tokens[self._tokens_published :]
-        if not new and not self._unpublished_text:
+        if not self._has_news:
             return SIGN_OF_LIFE
+        new = self._tokens[self._tokens_published :]
         return Tokens(self._events_published, len(new), token_data(self._unpublished_text, new))
 
     def published(self) -> None:
         """What `unpublished` gave is in Redis."""
-        if self.unpublished() is not SIGN_OF_LIFE:
+        if self._has_news:
             self._events_published += 1
+            self.suspect = False
         self._tokens_published = len(self._tokens)
         self._unpublished_text = ""
         self.heard = time.monotonic()

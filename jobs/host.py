@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import select
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from multiprocessing.connection import wait
+from functools import partial
 from typing import TypeVar
 
 from redis.exceptions import NoScriptError, RedisError
@@ -60,6 +61,8 @@ class EngineHost:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
+        self._poll = select.poll()
+        self._poll.register(self._wake_read, select.POLLIN)
         self._stopping = threading.Event()
         self._running: dict[str, Attempt] = {}
         self._reaper = Reaper(store, spec.kind)
@@ -85,6 +88,7 @@ class EngineHost:
     def run(self) -> int:
         """Serve until stopped: 0; or until no device takes the model: 1."""
         try:
+            self._persist(self._store.load_scripts)
             while not self._stopping.is_set() and self._failure is None:
                 self._turn()
             if self._failure is not None:
@@ -104,14 +108,11 @@ class EngineHost:
     def _turn(self) -> None:
         if self._engine is None and time.monotonic() >= self._start_at:
             self._start_engine()
-        sources: list[object] = [self._wake_read]
-        if self._engine is not None:
-            sources.append(self._engine.connection)
-        ready = wait(sources, TICK_S)  # type: ignore[arg-type]
+        ready = {fd for fd, _ in self._poll.poll(TICK_S * 1000)}
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)
             self._take_new()
-        if self._engine is not None and self._engine.connection in ready:
+        if self._engine is not None and self._engine.connection.fileno() in ready:
             self._hear(self._engine)
         self._look_after()
 
@@ -125,6 +126,7 @@ class EngineHost:
 
     def _start_engine(self) -> None:
         self._engine = EngineProcess(self._spec)
+        self._poll.register(self._engine.connection, select.POLLIN)
         self._started_at = time.monotonic()
         self._progress = "starting"
 
@@ -133,7 +135,7 @@ class EngineHost:
         try:
             kind, body = engine.receive()
         except (EOFError, OSError):
-            self._engine_died(engine.end(grace_s=1.0))
+            self._engine_died(grace_s=1.0)
             return
         if kind == "step":
             updates = wire.updates_from(body)
@@ -165,8 +167,11 @@ class EngineHost:
         if first:
             self._on_ready(facts.slots)
 
-    def _engine_died(self, how: str) -> None:
+    def _engine_died(self, grace_s: float = 0.0) -> None:
         """Start it again after a pause. Its jobs go on from their tokens, but for those it has now died under twice."""
+        assert self._engine is not None
+        self._poll.unregister(self._engine.connection)
+        how = self._engine.end(grace_s)
         self._engine = None
         self._state, self._progress = "restarting", f"the engine process ended with {how}"
         log.error("%s: %s, %d jobs were running", self._spec.kind, self._progress, len(self._running))
@@ -176,18 +181,24 @@ class EngineHost:
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         message = f"The engine crashed {MAX_CRASHES} times while this job was running; it is not tried again."
         under_it = [attempt for attempt in self._running.values() if attempt.given]
+        crash = f"{self._name} {self._started_at}"
         for attempt in under_it:
-            attempt.given = False
-            if self._persist(lambda job=attempt.job: self._store.count_crash(job)) >= MAX_CRASHES:  # type: ignore[misc]
+            attempt.given, attempt.suspect = False, True
+            if self._persist(partial(self._store.count_crash, attempt.job, crash)) >= MAX_CRASHES:
                 attempt.ending = Ending("failed", "failed", JobError("engine_crashed", message))
         self._flush(under_it)
         self._report()
 
     def _give(self, attempt: Attempt) -> None:
-        """Hand an attempt to the engine, or leave it to be given when the engine is ready."""
+        """Hand an attempt to the engine, or leave it to be given when the engine is ready. Those that an engine died
+        under are given one at a time until each has shown a new token, so that the one it dies of takes no other along.
+        """
         if self._engine is None or self._state != "ready" or attempt.ending is not None:
             return
-        if not any(a.given for a in self._running.values()):
+        given = [a for a in self._running.values() if a.given]
+        if given and (attempt.suspect or any(a.suspect for a in given)):
+            return
+        if not given:
             self._heard_at = time.monotonic()  # Until now it had nothing to say.
         attempt.given = True
         self._engine.submit(attempt.engine_task())
@@ -197,6 +208,11 @@ class EngineHost:
     def _take_new(self) -> None:
         while not self._inbox.empty():
             attempt = self._inbox.get()
+            if (stale := self._running.pop(attempt.job.id, None)) is not None:
+                # Its lease ran out while this process stood still, and another slot here has taken the job up again.
+                if self._engine is not None:
+                    self._engine.cancel(attempt.job.id)
+                stale.over.set()
             self._running[attempt.job.id] = attempt
             if attempt.job.model != self._spec.model:
                 message = f"The worker that took this job serves {self._spec.model}."
@@ -228,7 +244,8 @@ class EngineHost:
         else:
             silent_s, limit_s = time.monotonic() - self._heard_at, HANG_S
         if silent_s > limit_s and (self._running or self._state != "ready"):
-            self._engine_died(f"{self._engine.end()}: it had been silent for {limit_s:g} s")
+            log.error("%s: the engine had been silent for %g s and is killed", self._spec.kind, limit_s)
+            self._engine_died()
 
     def _withdraw(self, attempt: Attempt, ending: Ending) -> None:
         """Take an attempt off the device and end it so."""
@@ -255,10 +272,13 @@ class EngineHost:
             elif result == "cancel":
                 self._withdraw(attempt, CANCELLED)
                 self._flush([attempt])
+        for waiting in [a for a in self._running.values() if not a.given]:
+            self._give(waiting)
 
     def _write(self, attempts: list[Attempt]) -> list[PublishResult]:
-        # In one transaction, so that a last token is never without its end: it would be continued behind it.
-        with self._store.redis.pipeline(transaction=True) as pipe:
+        # A last token is never without its end: the job would be continued behind it.
+        together = any(attempt.ending is not None for attempt in attempts)
+        with self._store.redis.pipeline(transaction=together) as pipe:
             for attempt in attempts:
                 self._store.publish(pipe, attempt.job, attempt.unpublished())
             for attempt in attempts:

@@ -55,12 +55,11 @@ class EventHub:
 
     @contextmanager
     def subscribed(self, job_id: str) -> Iterator[Follower]:
-        """Hear a job's events from now on. Blocks for one round trip; the job need not exist yet."""
+        """Hear a job's events; the job need not exist yet. Does not block: `follow` waits until Redis has confirmed."""
         subscriber = _Subscriber()
         channel = keys.channel(job_id)
         self._add(channel, subscriber)
         try:
-            subscriber.confirmed.wait(CONFIRM_S)
             yield Follower(self._redis, job_id, subscriber)
         finally:
             self._remove(channel, subscriber)
@@ -94,7 +93,7 @@ class EventHub:
         while True:
             try:
                 message = self._pubsub.get_message(timeout=_WAIT_S)
-            except (RedisError, OSError, ValueError) as error:
+            except Exception as error:
                 log.warning("lost the event connection (%s), followers go on by the log", error)
                 time.sleep(_RETRY_S)
                 self._subscribe_again()
@@ -135,6 +134,8 @@ class Follower:
         Blocks between events. Also ends when the job's log has gone. Raises redis's errors if Redis is away when
         the log is read.
         """
+        if not self._subscriber.confirmed.wait(CONFIRM_S):
+            self._subscriber.confirmed.set()  # From now on a confirmation says that something may have been missed.
         seen = events.order(after)
         backlog: list[Event] | None = None
         checked = 0.0

@@ -55,14 +55,26 @@ def worker(name: str) -> str:
     return f"npu:worker:{name}"
 
 
+def fair(engine: str) -> str:
+    """Base of the keys of an engine kind's fair order, which `scheduler/scripts/fair.lua` lists. Written and read by
+    the scripts, its wake list also by slots that wait."""
+    return f"npu:fair:{engine}"
+
+
+def user_key(user: str) -> str:
+    """What stands for a user's name in the fair order's keys, sorted sets and records."""
+    return hashlib.sha256(user.encode()).hexdigest()[:32]
+
+
 def waiting(engine: str) -> str:
-    """List: RQ's queue of an engine kind, ids in order."""
+    """List: RQ's queue of an engine kind. Ids that RQ itself puts there (retry, requeue) go into the fair order at the
+    next pick."""
     return f"rq:queue:{engine}"
 
 
 def rq_job(job_id: str) -> str:
-    """Hash: RQ's job for one of ours, made at submit and again when it is missing. Deleted by RQ after a run, and by
-    the scripts with the final state."""
+    """Hash: RQ's job for one of ours, written by RQ only while it beats for a long run, and when one fails. Deleted
+    after a run, and by the scripts with the final state; after a failure it expires."""
     return f"rq:job:{job_id}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -68,6 +68,9 @@ class Job:
     model: str
     #: Who it is for: the request's `user`, else the client's address.
     user: str
+    #: `keys.user_key` of it, and the user's weight: the part of the device they get beside others.
+    user_key: str = ""
+    weight: float = 1.0
     #: The engine's task as JSON (`engines.wire.task_to`), with the prompt; gone when the job has ended.
     task: str = ""
     lane: Lane = "interactive"
@@ -118,12 +121,15 @@ def to_hash(job: Job) -> dict[str, str]:
     }
 
 
+_CONVERT: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
+
+
 def from_hash(record: Mapping[str, str]) -> Job:
     """The job of a Redis hash. Fields that a newer version may have added are left out."""
     values: dict[str, Any] = {}
     for name, kind in Job.__dataclass_fields__.items():
         if name in record:
-            values[name] = int(record[name]) if kind.type == "int" else record[name]
+            values[name] = _CONVERT.get(str(kind.type), str)(record[name])
     values["cancel"] = record.get("cancel") == "1"
     values["metadata"] = json.loads(record.get("metadata") or "{}")
     values["answer"] = json.loads(record.get("answer") or "{}")

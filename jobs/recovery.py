@@ -6,12 +6,14 @@ import logging
 import time
 
 from jobs import keys
-from jobs.store import JobStore, now_ms
+from jobs.store import LEASE_MS, JobStore, now_ms
 
 log = logging.getLogger("npu_proxy.worker")
 
 #: An id may lie so long between pop and start before its worker counts as dead. Seconds; the start takes ms.
 POPPED_LIMIT_S = 5.0
+#: Passes come every second; one so late says that something stood still. Seconds.
+LATE_PASS_S = 4.0
 
 
 class Reaper:
@@ -21,9 +23,18 @@ class Reaper:
         self._store = store
         self._engine = engine
         self._popped_since: dict[str, float] = {}
+        self._last_pass = time.monotonic()
+        self._hold_off_until = 0.0
 
     def run(self) -> None:
         """One pass: lapsed leases, waits that took too long, ids popped but never claimed. Raises redis's errors."""
+        now = time.monotonic()
+        if now - self._last_pass > LATE_PASS_S:
+            # Redis, or this process, was away: other workers' leases may have run out for no fault of theirs.
+            self._hold_off_until = now + LEASE_MS / 1000
+        self._last_pass = now
+        if now < self._hold_off_until:
+            return
         redis = self._store.redis
         for job_id in redis.zrangebyscore(keys.leases(self._engine), "-inf", now_ms()):
             state = self._store.reap(self._engine, job_id)
@@ -31,7 +42,6 @@ class Reaper:
                 log.warning("%s lost its worker, now %s", job_id, state)
         for job_id in redis.zrangebyscore(keys.queue_deadlines(self._engine), "-inf", now_ms()):
             self._store.expire_if_late(self._engine, job_id)
-        now = time.monotonic()
         popped = redis.lrange(keys.popped(self._engine), 0, -1)
         self._popped_since = {job_id: self._popped_since.get(job_id, now) for job_id in popped}
         for job_id, since in self._popped_since.items():

@@ -18,6 +18,7 @@ class Terms:
 
     user: str
     owner: str = "local"
+    weight: float = 1.0
     lane: Lane = "interactive"
     #: Whether the caller goes away and fetches the result later.
     detached: bool = False

@@ -17,7 +17,8 @@ HEARTBEAT_S = 10.0
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a slot's thread finds what it needs; `alive` is called every `HEARTBEAT_S` of a run."""
+    """Where a slot's thread finds what it needs; `alive` is called at the start of a run and every
+    `HEARTBEAT_S` of it."""
 
     host: EngineHost
     store: JobStore
@@ -43,5 +44,6 @@ def run_job(job_id: str) -> None:
     text, tokens = events.produced(slot.store.redis, job.id) if job.attempt > 1 else ("", ())
     attempt = Attempt(job, text, tokens)
     slot.host.submit(attempt)
+    slot.alive()  # Only now, while the engine works: RQ's books are nobody's wait.
     while not attempt.over.wait(HEARTBEAT_S):
         slot.alive()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from redis.client import Pipeline
 
 from jobs import keys
 from jobs.record import Job, JobError, Outcome, State, from_hash, is_job_id, to_hash, to_json
-from scheduler.queue import engine_queue, new_job
+from scheduler import fairness
 
 #: A worker that has not been heard of for so long has lost its jobs. Milliseconds.
 LEASE_MS = 8_000
@@ -22,10 +23,15 @@ MAX_CRASHES = 2
 
 QUEUE_TIMEOUT = JobError("queue_timeout", "The job waited longer in the queue than it was allowed to.")
 
+WORKER_LOST = JobError("worker_lost", "The worker of this job ended, and no other took the job up in time.")
+
 #: Longer than any job may wait, run and be kept. Seconds.
 LIST_TTL_S = 30 * 86_400
 
 _SCRIPTS = Path(__file__).parent / "scripts"
+_NAMES = ("submit", "pick", "claim", "publish", "finish", "cancel", "crash", "requeue", "repop", "position")
+#: Users looked at one by one for a queue position.
+POSITION_USERS = 1000
 
 PublishResult = Literal["ok", "cancel", "stale"]
 
@@ -51,25 +57,26 @@ class JobStore:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        common = (_SCRIPTS / "common.lua").read_text()
+        common = fairness.script() + (_SCRIPTS / "common.lua").read_text()
         self._scripts = {
             name: redis.register_script(common + (_SCRIPTS / f"{name}.lua").read_text())
-            for name in ("claim", "publish", "finish", "cancel", "crash", "requeue", "repop")
+            for name in _NAMES
         }
 
-    def create(self, job: Job) -> None:
-        """Accept a job: record, first event, the owner's list and the queue, all or nothing."""
-        queue = engine_queue(self.redis, job.engine)
-        listed = keys.owned_jobs(job.owner)
-        with self.redis.pipeline(transaction=True) as pipe:
-            queue.enqueue_job(new_job(queue, job.id), pipeline=pipe)  # RQ wants to be first.
-            pipe.hset(keys.job(job.id), mapping=to_hash(job))
-            pipe.xadd(keys.events(job.id), {"event": "status", "data": '{"status":"queued"}'})
-            pipe.zadd(keys.queue_deadlines(job.engine), {job.id: job.queue_deadline_ms})
-            pipe.zadd(listed, {job.id: job.created_ms})
-            pipe.zremrangebyscore(listed, "-inf", job.created_ms - 1000 * LIST_TTL_S)
-            pipe.expire(listed, LIST_TTL_S)
-            pipe.execute()
+    def create(self, job: Job, max_queued: int = 10_000_000) -> bool:
+        """Accept a job: record, first event, the owner's list and its place in the fair order, all or nothing; False,
+        and nothing is written, when `max_queued` jobs wait for its engine."""
+        record = [text for pair in to_hash(job).items() for text in pair]
+        args = [job.lane, job.user_key, job.queue_deadline_ms, job.created_ms, LIST_TTL_S, max_queued, *record]
+        at = [*script_keys(job.engine, job.id), keys.owned_jobs(job.owner)]
+        return bool(self._scripts["submit"](keys=at, args=[job.id, keys.channel(job.id), *args]))
+
+    def pick(self, engine: str, woken: bool) -> str | None:
+        """Take the next job of the fair order for a free slot and charge its prompt; its id, or None. `woken` says that
+        the caller has taken a token off the order's wake list."""
+        args = [now_ms(), to_json(QUEUE_TIMEOUT), int(woken), keys.job(""), keys.rq_job("")]
+        picked: str | None = self._scripts["pick"](keys=script_keys(engine, ""), args=args)
+        return picked
 
     def get(self, job_id: str) -> Job | None:
         """The job, or None: unknown, expired, or no id of ours at all."""
@@ -95,12 +102,11 @@ class JobStore:
         return found[:limit]
 
     def claim(self, engine: str, job_id: str, worker: str, device: str) -> Job | None:
-        """Start an attempt of a popped job; the job as it is now, or None when there is nothing to run."""
+        """Start an attempt of a picked job; the job as it is now, or None when there is nothing to run."""
         now = now_ms()
-        args = [now, now + LEASE_MS, worker, to_json(QUEUE_TIMEOUT), device]
-        if not self._run("claim", engine, job_id, args):
-            return None
-        return self.get(job_id)
+        args = [now, now + LEASE_MS, worker, device]
+        record = self._run("claim", engine, job_id, args)
+        return from_hash(dict(zip(record[::2], record[1::2], strict=True))) if record else None
 
     def publish(self, pipe: Pipeline, job: Job, tokens: Tokens = SIGN_OF_LIFE) -> None:
         """Add `publish` for an attempt to a pipeline; its result there is a `PublishResult`."""
@@ -120,8 +126,9 @@ class JobStore:
         return result
 
     def expire_if_late(self, engine: str, job_id: str) -> State | None:
-        """End a job that is still queued past its queue deadline. The state it is in now."""
-        args = [now_ms(), "expired", to_json(QUEUE_TIMEOUT)]
+        """End a job that is still queued past its queue deadline, or that ran and is owned by no worker well past its
+        run deadline. The state it is in now."""
+        args = [now_ms(), "expired", to_json(QUEUE_TIMEOUT), to_json(WORKER_LOST)]
         result: State | None = self._run("cancel", engine, job_id, args)
         return result
 
@@ -135,22 +142,23 @@ class JobStore:
         args = ["", now_ms(), 1, MAX_CRASHES, to_json(error)]
         return str(self._run("requeue", engine, job_id, args))
 
-    def count_crash(self, job: Job) -> int:
-        """Note that the engine crashed while the attempt ran in it; how often that has happened, 0 for an old one."""
-        return int(self._run("crash", job.engine, job.id, [job.attempt]))
+    def count_crash(self, job: Job, crash: str) -> int:
+        """Note that the engine crashed while the attempt ran in it; how often that has happened, 0 for an old one.
+        `crash` names the crash, so that it counts once."""
+        return int(self._run("crash", job.engine, job.id, [job.attempt, crash]))
 
     def put_back(self, engine: str, job_id: str) -> bool:
-        """Return an id that was popped, but whose job never began, to the front of the queue."""
+        """Return an id that was picked, but whose job never began, to the front of its user's line."""
         return bool(self._run("repop", engine, job_id, []))
 
     def position(self, job: Job) -> int | None:
-        """Its place in the queue, 1 for the next; None when it does not wait. O(queue length)."""
-        at = self.redis.lpos(keys.waiting(job.engine), job.id)
-        return None if at is None else int(at) + 1
+        """About its place in the queue, 1 for the next; None when it does not wait."""
+        at = self._run("position", job.engine, job.id, [job.lane, job.user_key, POSITION_USERS])
+        return None if at is None else int(at)
 
     def depth(self, engine: str) -> int:
         """How many jobs wait for an engine."""
-        return int(self.redis.llen(keys.waiting(engine)))
+        return int(self.redis.hget(f"{keys.fair(engine)}:state", "waiting") or 0)
 
     def load_scripts(self) -> None:
         """Give Redis the scripts. Needed before a pipeline is executed on a server that does not have them, which then
@@ -159,16 +167,23 @@ class JobStore:
             self.redis.script_load(script.script)
 
     def _run(self, script: str, engine: str, job_id: str, args: Sequence[Any], pipe: Pipeline | None = None) -> Any:
-        at = [
-            keys.job(job_id),
-            keys.events(job_id),
-            keys.leases(engine),
-            keys.waiting(engine),
-            keys.popped(engine),
-            keys.queue_deadlines(engine),
-            keys.rq_job(job_id),
-        ]
+        at = script_keys(engine, job_id)
         all_args = [job_id, keys.channel(job_id), *args]
         if pipe is not None:  # redis-py would ask before each pipeline whether Redis has the scripts.
             return pipe.evalsha(self._scripts[script].sha, len(at), *at, *all_args)
         return self._scripts[script](keys=at, args=all_args)
+
+
+@lru_cache(maxsize=1024)
+def script_keys(engine: str, job_id: str) -> tuple[str, ...]:
+    """The same for all scripts, whose heads count them from 1. Kept, since each token needs them."""
+    return (
+        keys.job(job_id),
+        keys.events(job_id),
+        keys.leases(engine),
+        keys.waiting(engine),
+        keys.popped(engine),
+        keys.queue_deadlines(engine),
+        keys.rq_job(job_id),
+        keys.fair(engine),
+    )

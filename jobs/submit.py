@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from engines import wire
 from engines.base import EmbedTask, GenerateTask
 from engines.errors import PromptError
+from jobs import keys
 from jobs.errors import BadPrompt, PromptTooLong, QueueFull
 from jobs.models import OfferedModel, OfferedModels
 from jobs.record import Job, new_id
@@ -63,6 +64,8 @@ class Submitter:
             endpoint=request.endpoint,
             model=model.name,
             user=terms.user,
+            user_key=keys.user_key(terms.user),
+            weight=terms.weight,
             owner=terms.owner,
             task=json.dumps(wire.task_to(task)),
             lane=terms.lane,
@@ -77,10 +80,8 @@ class Submitter:
 
     def enqueue(self, job: Job) -> None:
         """Accept a prepared job. Raises `QueueFull`."""
-        depth = self._store.depth(job.engine)
-        if depth >= self._limits.max_queued:
-            raise QueueFull(depth)
-        self._store.create(job)
+        if not self._store.create(job, self._limits.max_queued):
+            raise QueueFull(self._limits.max_queued)
 
     def _task(
         self, job_id: str, request: Request, model: OfferedModel
@@ -95,13 +96,16 @@ class Submitter:
         prompt = model.tokenizer.render(request.messages) if request.messages else request.prompt
         special = not request.messages
         context, longest_prompt = self._token_limits(model)
-        [count] = model.tokenizer.count([prompt], longest_prompt, special)
+        ids = model.tokenizer.encode(prompt, special)
+        [count] = [len(ids)] if ids is not None else model.tokenizer.count([prompt], longest_prompt, special)
         if count == 0:
             raise BadPrompt("The prompt has no tokens.", request.param)
         if count > min(longest_prompt, context - 1):
             raise PromptTooLong(count, min(longest_prompt, context - 1), request.param)
         wanted = request.sampling.max_tokens or self._limits.default_max_tokens
         sampling = replace(request.sampling, max_tokens=min(wanted, context - count))
+        if ids is not None:
+            return GenerateTask(job_id, "", sampling, ids), count
         return GenerateTask(job_id, prompt, sampling, add_special_tokens=special), count
 
     def _token_limits(self, model: OfferedModel) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -16,6 +17,7 @@ from rq.executions import Execution
 from rq.job import Job as RQJob
 from rq.timeouts import BaseDeathPenalty
 
+from jobs import keys
 from jobs.config import WorkerConfig
 from jobs.connection import connect
 from jobs.host import EngineHost
@@ -28,6 +30,7 @@ log = logging.getLogger("npu_proxy.worker")
 
 #: RQ forgets a slot that it has not heard of for a minute more than this. Seconds.
 SLOT_TTL_S = 30
+BEAT_S = 5.0
 RESTART_PAUSE_S = 1.0
 #: How long a slot may take to end when its worker is told to. Seconds.
 STOP_WAIT_S = 2.0
@@ -47,6 +50,11 @@ class EngineWorker(SimpleWorker):
 
     death_penalty_class = NoPenalty
     queue_class = EngineQueue
+    #: When Redis comes back, no slot sleeps on for long. Seconds.
+    max_connection_wait_time = 1.0
+    _beaten = float("-inf")
+    _job: RQJob
+    _execution: Execution | None = None
 
     def _install_signal_handlers(self) -> None:
         """Signals are the main thread's."""
@@ -59,21 +67,45 @@ class EngineWorker(SimpleWorker):
     def get_heartbeat_ttl(self, job: RQJob, working_time: float = 0.0) -> int:
         return int(3 * HEARTBEAT_S)
 
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Tell RQ that this slot is alive; not before every job, and in one round trip."""
+        if pipeline is not None:
+            super().heartbeat(timeout, pipeline)
+        elif time.monotonic() - self._beaten >= BEAT_S:
+            self._beaten = time.monotonic()
+            with self.connection.pipeline(transaction=False) as pipe:
+                super().heartbeat(timeout, pipe)
+                pipe.execute()
+
     def prepare_job_execution(self, job: RQJob, remove_from_intermediate_queue: bool = False) -> None:
-        """Leaves the id in the intermediate list until it is claimed: a worker that dies in between loses nothing."""
-        super().prepare_job_execution(job, remove_from_intermediate_queue=False)
+        """Nothing: the record of the job is ours, and its id stays in the intermediate list until it is claimed, so
+        that a worker that dies in between loses nothing."""
+
+    def _finalize_success(self, job: RQJob, queue: Any, execution: Execution | None, return_value: Any) -> None:
+        """Take the job off RQ's books, in one round trip: it has no result, dependents, callbacks or retries there."""
+        with self.connection.pipeline(transaction=False) as pipe:
+            self.increment_successful_job_count(pipeline=pipe)
+            if self._execution is not None:
+                self.cleanup_execution(job, pipeline=pipe, execution=self._execution)
+            pipe.delete(job.key)
+            pipe.execute()
+
+    def _finalize_failure(self, job: RQJob, queue: Any, execution: Execution | None, exc_info: Any) -> None:
+        """Take the run's execution off RQ's books too, which `perform_job` was not given."""
+        super()._finalize_failure(job, queue, self._execution, exc_info)  # type: ignore[arg-type]
 
     def execute_job(self, job: RQJob, queue: Any) -> None:
-        """Run a job in this thread, with heartbeats meanwhile."""
-        self._busy_with = job, self.prepare_execution(job)
-        self.perform_job(job, queue, self._busy_with[1])
+        """Run a job in this thread; `beat` meanwhile."""
+        self._job, self._execution = job, None
+        self.perform_job(job, queue, None)  # type: ignore[arg-type]  # Only passed on to `_finalize_…`.
 
     def beat(self) -> None:
-        """Tell RQ that this slot's job is alive."""
-        _: Execution
-        job, execution = self._busy_with
+        """Tell RQ that this slot's job runs, and later that it is alive."""
         try:
-            self.maintain_heartbeats(job, execution)
+            if self._execution is None:
+                self._execution = self.prepare_execution(self._job)
+            else:
+                self.maintain_heartbeats(self._job, self._execution)
         except RedisError as error:
             log.warning("no heartbeat: %s", error)
 
@@ -84,8 +116,10 @@ def run_worker(config: WorkerConfig) -> int:
     Its running jobs then go back to the front of the queue. 1 when the model loads on no device.
     """
     name = f"{config.engine.kind}-{socket.gethostname()}-{os.getpid()}"
-    store = JobStore(connect(config.redis_url))
+    store = JobStore(connect(config.redis_url, resend=False))
     EngineQueue.stopping = threading.Event()
+    EngineQueue.pick = partial(store.pick, config.engine.kind)
+    EngineQueue.wake_list = f"{keys.fair(config.engine.kind)}:wake"
     slots: list[threading.Thread] = []
 
     def start_slots(count: int) -> None:
@@ -116,7 +150,7 @@ def run_worker(config: WorkerConfig) -> int:
 def _serve_slot(config: WorkerConfig, host: EngineHost, store: JobStore, worker: str) -> None:
     """A slot's thread: an RQ worker, made anew when RQ's loop gives up (after a long absence of Redis, say)."""
     while not EngineQueue.stopping.is_set():
-        connection = connect(config.redis_url, decode=False)
+        connection = connect(config.redis_url, decode=False, resend=False)
         try:
             rq_worker = EngineWorker(
                 [engine_queue(connection, config.engine.kind)],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
@@ -18,36 +20,58 @@ RUN_JOB = "jobs.runner.run_job"
 POP_WAIT_S = 0.5
 
 
-class EngineQueue(Queue):
-    """Waiting jobs of one engine. `lmove` decides which is next; today that is RQ's order of arrival.
+class PickedIds(IntermediateQueue):
+    """Ids between pick and claim. Whoever looks after the jobs puts back what stays there."""
 
-    RQ's job holds nothing but our job's id, so a lost or expired RQ hash is made anew when its id is popped.
+    def cleanup(self, worker: Any, queue: Any) -> None:
+        """Nothing: RQ would remove every id that has no hash of RQ's, as ours have none yet, and so lose the job."""
+
+
+class EngineQueue(Queue):
+    """Waiting jobs of one engine kind, in the fair order.
+
+    A worker process gives `pick`, `wake_list` and `stopping` before its slots start.
     """
 
+    #: Chooses the next job and moves its id to RQ's intermediate list; given whether a wake token was taken.
+    pick: Callable[[bool], str | None]
+    #: The Redis list that holds a token for each waiting job, for slots to block on.
+    wake_list: str
+    #: Held by the one idle slot of a process that asks Redis for work; the others wait for it.
+    turn = threading.Lock()
     #: Set while a worker process ends: its slots stop waiting within `POP_WAIT_S`.
     stopping: threading.Event
 
     @classmethod
     def lmove(cls, connection: Redis, queue_key: str, timeout: int | None) -> tuple[str, Any] | None:
-        """Move the next job's id to the intermediate list and return it with the queue's key; blocks up to
-        `timeout` seconds. Raises rq's `DequeueTimeout` when there is none and `StopRequested` when `stopping`."""
-        intermediate = IntermediateQueue(queue_key, connection).key
-        if timeout is None:
-            job_id = connection.lmove(queue_key, intermediate)
-            return None if job_id is None else (queue_key, job_id)
-        for _ in range(max(1, int(timeout / POP_WAIT_S))):
-            if cls.stopping.is_set():
-                raise StopRequested
-            job_id = connection.blmove(queue_key, intermediate, POP_WAIT_S)
-            if job_id is not None:
-                return queue_key, job_id
-        raise DequeueTimeout(timeout, queue_key)
+        """The next job's id, and the queue's key; blocks up to `timeout` seconds, not at all without one. Raises rq's
+        `DequeueTimeout` when there is none and `StopRequested` when `stopping`."""
+        give_up_at = time.monotonic() + (timeout or 0)
+        if not cls.turn.acquire(timeout=timeout or 0):
+            raise DequeueTimeout(timeout, queue_key)
+        try:
+            woken = False
+            while not cls.stopping.is_set():
+                # Without a token too: what RQ itself put into its list, or whose token was lost with a slot, has none.
+                job_id = cls.pick(woken)
+                if job_id is not None:
+                    return queue_key, job_id
+                if timeout is None:
+                    return None
+                if time.monotonic() >= give_up_at:
+                    raise DequeueTimeout(timeout, queue_key)
+                woken = connection.blpop(cls.wake_list, POP_WAIT_S) is not None
+            raise StopRequested
+        finally:
+            cls.turn.release()
+
+    @property
+    def intermediate_queue(self) -> PickedIds:
+        return PickedIds(self.key, connection=self.connection)
 
     @classmethod
     def _fetch_dequeued_job(cls, connection: Redis, queue_key: str, job_id: str, *args: Any, **kwargs: Any) -> Any:
-        found = super()._fetch_dequeued_job(connection, queue_key, job_id, *args, **kwargs)
-        if found is not None:
-            return found
+        """RQ's job of an id, made on the spot: there is nothing in it to be fetched."""
         queue = cls.from_queue_key(queue_key, connection=connection, serializer="json")
         return new_job(queue, job_id), queue
 

@@ -162,12 +162,15 @@ class SSE(Stream):
             _frame(job, "chatcmpl-", "chat.completion.chunk") if self._chat else _frame(job, "cmpl-", "text_completion")
         )
         self._with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        # All token chunks are alike but for the text: written once a stream, not once a token.
+        mark = "\x00"
+        self._before, _, self._after = self._chunk({"content": mark}, mark).partition(json.dumps(mark))
 
     def opening(self) -> str:
         return self._chunk({"role": "assistant", "content": ""}, "") if self._chat else ""
 
     def token(self, text: str) -> str:
-        return self._chunk({"content": text}, text)
+        return self._before + json.dumps(text, ensure_ascii=False) + self._after
 
     def waiting(self, note: str) -> str:
         return f": {note}\n\n"

@@ -9,6 +9,9 @@ from ..options import SECTIONS, with_settings
 from ..settings import KINDS
 from ..settings_load import Loaded
 
+#: How long a thread may keep the others of its process waiting. Python's 5 ms, met twice, are a token late. Seconds.
+SWITCH_S = 0.0005
+
 
 @click.command(short_help="Run everything here: Redis, workers and API.")
 @with_settings(*SECTIONS)
@@ -28,6 +31,7 @@ def api(loaded: Loaded) -> None:
     """Run the HTTP server alone. Needs a Redis; workers may run anywhere."""
     lifeline.die_with_parent()
     logs.configure(loaded.settings)
+    sys.setswitchinterval(SWITCH_S)
     from ..api_server import run_api
 
     run_api(loaded.settings)
@@ -40,6 +44,7 @@ def worker(loaded: Loaded, kind: str) -> None:
     """Run one engine, KIND llm or embed, and the jobs that wait for it. Needs a Redis."""
     lifeline.die_with_parent(insist=True)
     logs.configure(loaded.settings)
+    sys.setswitchinterval(SWITCH_S)
     from jobs.worker import run_worker
 
     from ..compose import worker_config

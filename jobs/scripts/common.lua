@@ -7,9 +7,10 @@ local function append(log, channel, event, data)
   return id
 end
 
--- Give a job its final state. The caller has checked that it has none yet.
+-- Give a job its final state. The caller has checked that it has none yet, and that it waits in no line.
 -- outcome and err are JSON or ''. The prompt goes at once; everything else the job left when its ttl_s has passed.
-local function finish(job, log, leases, waits, rq_job, id, channel, state, now_ms, outcome, err)
+local function finish(keys, id, channel, state, now_ms, outcome, err)
+  local job, log, leases, waits, rq_job = keys[1], keys[2], keys[3], keys[6], keys[7]
   redis.call('HSET', job, 'state', state, 'ended_ms', now_ms, 'outcome', outcome, 'error', err)
   redis.call('HDEL', job, 'task')
   local done = '{"status":"' .. state .. '"'

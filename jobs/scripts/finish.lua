@@ -4,5 +4,5 @@
 -- Returns 1, or 0 when the job is not this attempt's (any more): then nothing was written.
 local record = redis.call('HMGET', KEYS[1], 'state', 'attempt')
 if record[1] ~= 'in_progress' or record[2] ~= ARGV[3] then return 0 end
-finish(KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7], ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6], ARGV[7])
+finish(KEYS, ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6], ARGV[7])
 return 1

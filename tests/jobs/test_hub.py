@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from jobs import events, keys
 from jobs.connection import connect
 from jobs.events import Event, is_event_id, token_data
-from jobs.hub import RECHECK_S, EventHub
+from jobs.hub import RECHECK_S, EventHub, Follower, _Subscriber
 from jobs.record import Outcome
 from jobs.store import JobStore, Tokens
 from tests.jobs.test_scripts import a_job, claimed, finish, publish, word
@@ -271,3 +272,16 @@ def test_no_token_is_lost_between_worker_and_client(worker, submit, hub):
         thread.join(20)
     for each in [*heard, *late]:
         assert_whole(each, 300)
+
+
+def test_an_event_before_a_late_confirmation_is_not_lost(hub, store, attempt, monkeypatch):
+    """Redis confirms the subscription only after the log was read, over a new connection."""
+    monkeypatch.setattr("jobs.hub.CONFIRM_S", 0.01)
+    subscriber = _Subscriber()
+    heard: Iterator[Any] = Follower(store.redis, attempt.id, subscriber).follow(tick_s=5)
+    assert [next(heard).name for _ in range(2)] == ["status", "status"]
+    publish(store, attempt, word(1))  # It was not heard: nobody had subscribed.
+    subscriber.confirm()
+    publish(store, attempt, word(2))
+    subscriber.inbox.put(events.read(store.redis, attempt.id)[-1])
+    assert [next(heard).json()["text"] for _ in range(2)] == [" 1", " 2"]

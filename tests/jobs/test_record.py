@@ -96,7 +96,9 @@ def test_reports_are_read_while_they_are_fresh_and_forgotten_after(redis):
 
 def an_attempt(text="", tokens=(), published=0) -> Attempt:
     task = GenerateTask("job_a", "Hello", Sampling(10))
-    job = Job("job_a", "llm", "/x", "m", "ann", json.dumps(wire.task_to(task)), published=published, started_ms=1000)
+    job = Job(
+        "job_a", "llm", "/x", "m", "ann", task=json.dumps(wire.task_to(task)), published=published, started_ms=1000
+    )
     return Attempt(job, text, tokens)
 
 

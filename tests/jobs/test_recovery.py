@@ -1,12 +1,11 @@
 """Whatever dies, an accepted job ends once, and its text has neither a gap nor a repeat."""
 
 import signal
-import threading
 
 import psutil
 
 from engines.base import Sampling
-from jobs import events
+from jobs import events, recovery
 from jobs.connection import connect
 from jobs.host import EngineHost
 from jobs.request import GenerateRequest, Terms
@@ -14,10 +13,11 @@ from jobs.runner import Slot, enter
 from jobs.store import JobStore
 from jobs.submit import Limits, Submitter
 from jobs.worker import EngineWorker
-from scheduler.queue import EngineQueue, engine_queue
+from scheduler.queue import engine_queue
 from tests.conftest import FAKE_EMBED, FAKE_LLM, MODELS
 from tests.jobs.test_scripts import claimed, publish, word
 from tests.support.answers import assert_whole, follow, numbered
+from tests.support.slots import as_worker
 from tests.support.waiting import until
 
 
@@ -73,10 +73,24 @@ def test_a_job_that_crashes_every_engine_does_not_take_others_with_it(worker, su
     assert_whole(follow(hub, good), 30)
 
 
+def test_a_job_that_crashes_every_engine_ends_alone(worker, submit, store, hub):
+    """After a crash those it hit run one by one until each has shown that it is not the cause."""
+    worker(slots=4, fake_token_ms=5)
+    others = [submit("Hello", max_tokens=150) for _ in range(3)]
+    in_the_middle(store, others[-1])
+    bad = submit("fake:crash", max_tokens=9)
+    follow(hub, bad)
+    assert store.get(bad.id).error.code == "engine_crashed"
+    for job in others:
+        assert_whole(follow(hub, job), 150)
+        assert store.get(job.id).crashes == 1
+
+
 def test_an_embedding_is_made_again_after_a_crash(worker, submit_texts, store, hub):
-    running = worker(FAKE_EMBED, fake_token_ms=500)
+    running = worker(FAKE_EMBED, fake_token_ms=2000)
     job = submit_texts("one", "two")
-    until(lambda: store.get(job.id).state == "in_progress", what="the run")
+    # A job is in progress before the engine has it, but its worker reports it only then.
+    until(lambda: running.report().running == 1, what="the run")
     running.crash_engine()
     follow(hub, job)
     done = store.get(job.id)
@@ -196,7 +210,7 @@ def test_a_worker_that_dies_before_the_claim_leaves_the_id_where_it_is_found(sub
             super().claim(*args)
             found.append(redis.lrange("rq:queue:llm:intermediate", 0, -1))
 
-    monkeypatch.setattr(EngineQueue, "stopping", threading.Event(), raising=False)
+    as_worker(monkeypatch, store)
     with connect(valkey.url, decode=False) as client:
         host = EngineHost(store, FAKE_LLM, "test", 60, lambda count: None)
         rq_worker = EngineWorker([engine_queue(client, "llm")], connection=client, serializer="json")
@@ -204,6 +218,31 @@ def test_a_worker_that_dies_before_the_claim_leaves_the_id_where_it_is_found(sub
         rq_worker.work(burst=True, logging_level="WARNING")
 
     assert found == [[job.id], []]
+
+
+def test_an_id_whose_picker_died_is_put_back_and_its_prompt_is_paid_once(worker, submit, store, hub, monkeypatch):
+    monkeypatch.setattr(recovery, "POPPED_LIMIT_S", 0.0)
+    job = submit("one two three", max_tokens=5)
+    assert store.pick("llm", False) == job.id
+
+    recovery.Reaper(store, "llm").run()
+
+    assert (store.position(job), store.redis.llen("rq:queue:llm:intermediate")) == (1, 0)
+    worker()
+    assert_whole(follow(hub, job), 5)
+    assert store.redis.get(f"npu:fair:llm:counter:interactive:{job.user_key}") == str(3 + 2 * 5)
+
+
+def test_the_reaper_ends_a_job_that_waited_too_long_and_it_costs_nothing(submit, store, hub):
+    job, other = submit("Hello", queue_timeout_s=0), submit("Hello", user="bob")
+
+    recovery.Reaper(store, "llm").run()
+
+    assert [event.name for event in follow(hub, job)] == ["status", "done"]
+    done = store.get(job.id)
+    assert (done.state, done.error.code, done.attempt) == ("expired", "queue_timeout", 0)
+    assert (store.position(job), store.position(other), store.depth("llm")) == (None, 1, 1)
+    assert store.redis.get(f"npu:fair:llm:counter:interactive:{job.user_key}") == "0"
 
 
 def test_a_worker_says_when_its_model_loads_nowhere(start_worker, redis, valkey):

@@ -133,16 +133,22 @@ def test_a_job_that_waited_too_long_expires_without_running(worker, submit, stor
     assert (done.state, done.error.code, done.attempt, done.started_ms) == ("expired", "queue_timeout", 0, 0)
 
 
-def test_a_job_whose_rq_hash_was_lost_runs_all_the_same(worker, submit, redis, hub):
-    job = submit("Hello")
-    assert redis.delete(f"rq:job:{job.id}") == 1
-    worker()
-    assert_whole(follow(hub, job), 5)
+def test_a_job_runs_without_an_rq_hash_at_any_time(worker, submit, store, redis, hub):
+    job = submit("Hello", max_tokens=200)
+    assert redis.keys("rq:job:*") == []
+    worker(fake_token_ms=5)
+    until(lambda: store.get(job.id).tokens > 20, what="the middle of the run")
+    until(lambda: redis.keys("rq:execution:*"), what="RQ's note that it runs")
+    assert redis.keys("rq:job:*") == []
+    assert_whole(follow(hub, job), 200)
+    until(lambda: redis.keys("rq:execution:*") == [], what="the end of the note")
+    assert redis.keys("rq:job:*") == []
 
 
-def test_an_id_that_was_popped_but_never_started_runs_after_all(worker, submit, redis, hub, monkeypatch):
+def test_an_id_that_was_popped_but_never_started_runs_after_all(worker, submit, redis, store, hub):
     job = submit("Hello")
-    assert redis.lmove("rq:queue:llm", "rq:queue:llm:intermediate") == job.id
+    assert store.pick("llm", False) == job.id
+    assert redis.lrange("rq:queue:llm:intermediate", 0, -1) == [job.id]
     worker()
     assert_whole(follow(hub, job), 5)
 
@@ -172,6 +178,49 @@ def test_whatever_finished_jobs_leave_in_redis_expires(worker, submit, store, re
             assert 0 < redis.ttl(key), key
     assert redis.llen("rq:queue:llm") == redis.llen("rq:queue:llm:intermediate") == 0
     assert redis.zcard("npu:leases:llm") == 0
+    # Of the fair order stay one hash an engine kind, and counters, which expire.
+    fair = sorted(redis.keys("npu:fair:*"))
+    assert fair == [f"npu:fair:llm:counter:interactive:{jobs[0].user_key}", "npu:fair:llm:state"]
+    assert 0 < redis.ttl(fair[0])
+    lanes = {f"{name}:{lane}" for name in ("last_left", "left_at") for lane in ("interactive", "batch")}
+    assert set(redis.hkeys(fair[1])) <= {"waiting", "batch_due", *lanes}
+    assert store.depth("llm") == 0
+
+
+def test_what_the_order_keeps_is_bounded_by_the_jobs_that_wait(submit, store, redis):
+    """Also without a worker that takes tokens off the wake list."""
+    kept = submit("Hello")
+    for n in range(20):
+        store.cancel(submit("Hello", user=f"user {n % 3}", lane=("interactive", "batch")[n % 2]))
+        job = submit("Hello", queue_timeout_s=0, user=f"user {n % 3}")
+        store.expire_if_late("llm", job.id)
+    late = [submit("Hello", queue_timeout_s=0) for _ in range(3)]
+    store.put_back("llm", store.pick("llm", False))
+    assert redis.llen("npu:fair:llm:wake") == store.depth("llm") == 4
+    assert redis.blpop("npu:fair:llm:wake") is not None
+    assert store.pick("llm", True) == kept.id
+    assert redis.llen("npu:fair:llm:wake") == store.depth("llm") == 3
+    assert redis.blpop("npu:fair:llm:wake") is not None
+    assert store.pick("llm", True) is None
+    assert [store.get(job.id).state for job in late] == ["expired"] * 3
+    left = {key for key in redis.keys("npu:fair:*") if ":counter:" not in key}
+    assert left == {"npu:fair:llm:state"}
+    assert store.depth("llm") == 0
+
+
+def test_an_id_that_rq_itself_queues_runs_in_its_turn(worker, submit, store, redis, hub):
+    """Its users' command line and its retries put ids at the end of RQ's own list."""
+    job = submit("Hello")
+    assert store.pick("llm", False) == job.id
+    redis.delete("rq:queue:llm:intermediate")
+    redis.rpush("rq:queue:llm", job.id, "job_unknown")
+    assert store.position(job) is None
+
+    worker()
+
+    assert_whole(follow(hub, job), 5)
+    assert redis.llen("rq:queue:llm") == redis.llen("rq:queue:llm:intermediate") == 0
+    assert (store.get(job.id).attempt, store.depth("llm")) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +234,15 @@ def test_no_user_name_reaches_any_key_but_the_users_own(submitter, store, redis,
         submitter.enqueue(job)
         assert store.get(job.id).user == store.get(job.id).owner == name
         assert [j.id for j in store.list(name, 10)] == [job.id]
-        others = sorted(key.replace(job.id, "ID") for key in redis.keys() if "owner" not in key)
-        return others, redis.keys("npu:owner:*")
+        hashed = job.user_key
+        assert len(hashed) == 32 and set(hashed) <= set("0123456789abcdef")
+        named = [key.replace(job.id, "ID").replace(hashed, "USER") for key in redis.keys() if "owner" not in key]
+        assert redis.zrange("npu:fair:llm:users:interactive", 0, -1) == [hashed]
+        return sorted(named), hashed, redis.keys("npu:owner:*")
 
-    plain, (own,) = keys_of("ann")
-    hostile, (other,) = keys_of(user)
+    plain, own_hash, (own,) = keys_of("ann")
+    hostile, other_hash, (other,) = keys_of(user)
     assert hostile == plain
-    assert own != other
+    assert {"npu:fair:llm:counter:interactive:USER", "npu:fair:llm:line:interactive:USER"} <= set(plain)
+    assert own != other and own_hash != other_hash
     assert len(other) == len(own) and other.isascii()

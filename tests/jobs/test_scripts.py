@@ -13,6 +13,7 @@ from jobs.connection import connect
 from jobs.events import token_data
 from jobs.record import FINAL, Job, JobError, Outcome, Usage, new_id
 from jobs.store import LEASE_MS, MAX_CRASHES, SIGN_OF_LIFE, JobStore, Tokens, now_ms
+from scheduler.fairness import COMPLETION_COST, PROMPT_COST
 
 
 def a_job(**changes) -> Job:
@@ -20,7 +21,8 @@ def a_job(**changes) -> Job:
     defaults = dict(
         engine="llm", endpoint="/test", model="m", user="ann", task="{}", created_ms=now, run_timeout_ms=60_000
     )
-    return Job(id=new_id("job"), **{**defaults, "queue_deadline_ms": now + 60_000, **changes})
+    values = {**defaults, "queue_deadline_ms": now + 60_000, **changes}
+    return Job(id=new_id("job"), user_key=keys.user_key(values["user"]), **values)
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def queued(store):
 
 
 def claimed(store, job, worker="w1") -> Job:
-    store.redis.lmove("rq:queue:llm", "rq:queue:llm:intermediate")
+    assert store.pick("llm", False) == job.id
     attempt = store.claim("llm", job.id, worker, "CPU")
     assert attempt is not None
     return attempt
@@ -58,12 +60,75 @@ def everything(redis: Redis, job: Job):
     return redis.hgetall(keys.job(job.id)), events.read(redis, job.id), redis.zscore(keys.leases("llm"), job.id)
 
 
+def counter(store, job) -> float:
+    """What the job's user was charged in its lane."""
+    return float(store.redis.get(f"{keys.fair('llm')}:counter:{job.lane}:{job.user_key}"))
+
+
 def test_a_new_job_is_in_its_queue_with_a_record_a_log_and_its_owners_list(store, queued):
     assert store.get(queued.id) == queued
     assert [e.json() for e in events.read(store.redis, queued.id)] == [{"status": "queued"}]
     assert store.position(queued) == 1
     assert store.depth("llm") == 1
     assert store.list("local", 5) == [queued]
+    assert store.redis.keys("rq:*") == [], "RQ learns of a job when it is picked"
+
+
+def test_a_job_too_many_leaves_no_trace(store, queued):
+    before = sorted(store.redis.keys())
+    assert store.create(a_job(), max_queued=1) is False
+    assert sorted(store.redis.keys()) == before
+    assert (store.depth("llm"), len(store.list("local", 5))) == (1, 1)
+    claimed(store, queued)
+    assert store.create(a_job(), max_queued=1) is True
+
+
+def test_a_pick_takes_the_next_job_once_and_changes_nothing_that_a_reader_sees(store, queued):
+    before = store.get(queued.id), events.read(store.redis, queued.id)
+    assert store.pick("llm", False) == queued.id
+    assert store.redis.lrange(keys.popped("llm"), 0, -1) == [queued.id]
+    assert (store.position(queued), store.depth("llm")) == (None, 0)
+    assert (store.get(queued.id), events.read(store.redis, queued.id)) == before
+    assert store.pick("llm", False) is None
+
+
+def test_a_prompt_is_paid_when_picked_and_once_and_an_answer_as_it_is_published(store):
+    job = a_job(prompt_tokens=7, weight=2.0)
+    store.create(job)
+    assert counter(store, job) == 0
+    store.pick("llm", False)
+    assert counter(store, job) == 3.5
+    assert store.put_back("llm", job.id)
+    attempt = claimed(store, job)
+    assert counter(store, job) == 3.5
+    publish(store, attempt, word(1))
+    publish(store, attempt, word(1))
+    publish(store, attempt)
+    assert counter(store, job) == 4.5
+    store.hand_back(attempt)
+    publish(store, attempt, word(2))
+    assert claimed(store, job).tokens == 1
+    assert counter(store, job) == 4.5
+
+
+def test_users_take_turns_by_the_tokens_they_were_served(store):
+    ann = [a_job(user="ann", prompt_tokens=10) for _ in range(4)]
+    bob = [a_job(user="bob", prompt_tokens=25) for _ in range(2)]
+    for job in [*ann, *bob]:
+        store.create(job)
+    first = store.pick("llm", False)
+    order = [first, *(store.pick("llm", False) for _ in range(5))]
+    # Equal counters go by (hashed) name; then who was served less is next.
+    either = [[ann[0], bob[0], ann[1], ann[2], bob[1], ann[3]], [bob[0], ann[0], ann[1], ann[2], bob[1], ann[3]]]
+    assert order in [[job.id for job in jobs] for jobs in either]
+
+
+def test_interactive_jobs_go_before_batch_jobs(store):
+    batch, interactive = a_job(lane="batch"), a_job()
+    store.create(batch)
+    store.create(interactive)
+    assert (store.position(interactive), store.position(batch)) == (1, 2)
+    assert [store.pick("llm", False) for _ in range(2)] == [interactive.id, batch.id]
 
 
 def test_a_claim_starts_the_first_attempt_and_takes_a_lease(store, queued):
@@ -134,18 +199,45 @@ def test_an_old_attempt_changes_nothing(store, queued):
         assert everything(store.redis, queued) == before, step
 
 
+def test_a_crash_reported_twice_counts_once(store, queued):
+    attempt = claimed(store, queued)
+    assert [store.count_crash(attempt, name) for name in ("first", "first", "second")] == [1, 1, 2]
+
+
+def test_a_submit_that_is_sent_twice_is_one_job(store, queued):
+    assert store.create(queued)
+    assert (store.depth("llm"), len(events.read(store.redis, queued.id))) == (1, 1)
+
+
+def test_a_submit_that_is_sent_again_does_not_bring_a_finished_job_back(store, queued):
+    finish(store, claimed(store, queued))
+    assert store.create(queued)
+    assert (store.get(queued.id).state, store.pick("llm", False)) == ("completed", None)
+
+
+@pytest.mark.parametrize("requeued", [False, True])
+def test_a_job_whose_worker_never_came_back_ends_well_after_its_run_deadline(store, requeued):
+    job = a_job(run_timeout_ms=-20_000)
+    store.create(job)
+    attempt = claimed(store, job)
+    if requeued:
+        store.hand_back(attempt)
+    assert store.expire_if_late("llm", job.id) == "failed"
+    assert (store.get(job.id).error.code, store.depth("llm")) == ("worker_lost", 0)
+
+
 def test_an_old_attempt_does_not_count_crashes(store, queued):
     old = claimed(store, queued)
     store.hand_back(old)
     claimed(store, queued)
-    assert store.count_crash(old) == 0
+    assert store.count_crash(old, "first") == 0
     assert store.get(queued.id).crashes == 0
 
 
 def test_a_crash_under_a_job_that_is_gone_leaves_nothing_behind(store, queued):
     attempt = claimed(store, queued)
     store.redis.delete(keys.job(queued.id))
-    assert store.count_crash(attempt) == 0
+    assert store.count_crash(attempt, "first") == 0
     assert not store.redis.exists(keys.job(queued.id))
 
 
@@ -217,10 +309,15 @@ def test_the_second_crash_ends_a_job_and_its_text_so_far_can_be_read(store, queu
 
 
 def test_the_queue_timeout_counts_for_the_first_run_only(store):
-    late = a_job(queue_deadline_ms=now_ms() - 1)
+    late = a_job(queue_deadline_ms=now_ms() - 1, prompt_tokens=9)
     store.create(late)
+    assert store.pick("llm", False) is None
+    done = store.get(late.id)
+    assert (done.state, done.error, done.attempt) == ("expired", store_module.QUEUE_TIMEOUT, 0)
+    assert [event.name for event in events.read(store.redis, late.id)] == ["status", "done"]
     assert store.claim("llm", late.id, "w", "CPU") is None
-    assert store.get(late.id).state == "expired"
+    assert (counter(store, late), store.redis.zcard(keys.queue_deadlines("llm"))) == (0, 0)
+    assert not store.redis.exists(keys.popped("llm"))
 
     job = a_job()
     store.create(job)
@@ -228,6 +325,20 @@ def test_the_queue_timeout_counts_for_the_first_run_only(store):
     store.redis.hset(keys.job(job.id), "queue_deadline_ms", 1)
     assert store.expire_if_late(job.engine, job.id) == "queued"
     assert claimed(store, job).attempt == 2
+
+
+def test_a_job_that_was_picked_in_time_is_claimed_in_time(store, queued):
+    assert store.pick("llm", False) == queued.id
+    store.redis.hset(keys.job(queued.id), "queue_deadline_ms", 1)
+    assert store.claim("llm", queued.id, "w", "CPU").state == "in_progress"
+
+
+def test_a_late_job_does_not_keep_the_next_one_waiting(store):
+    late, job = a_job(queue_deadline_ms=now_ms() - 1), a_job()
+    store.create(late)
+    store.create(job)
+    assert store.pick("llm", False) == job.id
+    assert store.get(late.id).state == "expired"
 
 
 def test_a_job_that_waits_in_time_does_not_expire(store, queued):
@@ -245,7 +356,7 @@ def test_the_first_start_counts_for_the_deadline(store, queued):
 
 def test_a_popped_id_is_put_back_only_while_its_job_waits(store, queued):
     assert store.put_back("llm", queued.id) is False
-    store.redis.lmove("rq:queue:llm", "rq:queue:llm:intermediate")
+    assert store.pick("llm", False) == queued.id
     assert store.put_back("llm", queued.id) is True
     assert store.position(queued) == 1
     claimed(store, queued)
@@ -307,18 +418,32 @@ class Model:
     crashes: int = 0
     cancel: bool = False
     lease: int | None = None
+    #: Whether it is in its line, how often in RQ's intermediate list, and what its user was charged.
+    waits: bool = True
+    popped: int = 0
+    charged: int = 0
+    cost: int = 0
     names: list[str] = field(default_factory=lambda: ["status"])
 
     def end(self, state: str) -> str:
-        self.state, self.lease = state, None
+        self.state, self.lease, self.waits = state, None, False
         self.names.append("done")
         return state
 
-    def claim(self, now: int) -> bool:
-        if self.state != "queued":
+    def pick(self, now: int) -> bool:
+        if not self.waits:
             return False
         if self.attempt == 0 and self.queue_deadline <= now:
             self.end("expired")
+            return False
+        if not self.charged:
+            self.charged, self.cost = 1, PROMPT_COST * PROMPT_TOKENS
+        self.waits, self.popped = False, self.popped + 1
+        return True
+
+    def claim(self, now: int) -> bool:
+        self.popped = max(0, self.popped - 1)
+        if self.state != "queued":
             return False
         self.state, self.attempt, self.lease = "in_progress", self.attempt + 1, now + LEASE_MS
         self.names.append("status")
@@ -333,6 +458,7 @@ class Model:
         if tokens.data and tokens.before == self.published:
             self.published += 1
             self.tokens += tokens.count
+            self.cost += COMPLETION_COST * tokens.count
             self.names.append("token")
         self.lease = now + LEASE_MS
         return "cancel" if self.cancel else "ok"
@@ -360,9 +486,17 @@ class Model:
         self.crashes += crash
         if crash and self.crashes >= MAX_CRASHES:
             return self.end("failed")
-        self.state, self.lease = "queued", None
+        self.state, self.lease, self.waits = "queued", None, True
         self.names.append("status")
         return "queued"
+
+    def put_back(self) -> bool:
+        if not self.popped:
+            return False
+        self.popped -= 1
+        if self.state == "queued":
+            self.waits = True
+        return self.state == "queued"
 
     def hand_back(self, attempt: int) -> str:
         return self.requeue(False) if self.holds(attempt) else "stale"
@@ -372,8 +506,13 @@ class Model:
         return self.requeue(True) if lapsed else "stale"
 
 
+PROMPT_TOKENS = 5
+
 CALLS = st.one_of(
-    st.tuples(st.just("claim")),
+    st.tuples(st.just("pick"), st.booleans()),
+    # What a slot does; and a slot that was stopped in between, or a reaper.
+    st.tuples(st.sampled_from(["pick and claim", "claim", "put back"])),
+    st.tuples(st.just("submit too many")),
     st.tuples(st.just("publish"), st.integers(1, 3), st.integers(0, 4), st.integers(0, 3)),
     st.tuples(st.just("finish"), st.integers(1, 3), st.sampled_from(sorted(FINAL))),
     st.tuples(st.sampled_from(["cancel", "expire", "reap"])),
@@ -398,8 +537,9 @@ def test_after_any_calls_in_any_order_a_job_is_what_the_model_says(shared_valkey
 
 
 def compare(store: JobStore, clock: list[int], calls) -> None:
-    job = a_job(queue_deadline_ms=clock[0] + 60_000)
-    store.create(job)
+    store.redis.flushall()
+    job = a_job(queue_deadline_ms=clock[0] + 60_000, prompt_tokens=PROMPT_TOKENS)
+    assert store.create(job, max_queued=1)
     model = Model(job.queue_deadline_ms)
     for name, *args in calls:
         now = clock[0]
@@ -407,8 +547,21 @@ def compare(store: JobStore, clock: list[int], calls) -> None:
         was_final = model.state in FINAL
         if name == "wait":
             clock[0] += args[0]
+        elif name == "pick":
+            picked = store.pick("llm", args[0] and store.redis.lpop(f"{keys.fair('llm')}:wake") is not None)
+            assert picked == (job.id if model.pick(now) else None)
         elif name == "claim":
+            if model.waits:
+                continue  # Nobody claims what was not picked.
             assert (store.claim("llm", job.id, "w", "CPU") is not None) == model.claim(now)
+        elif name == "pick and claim":
+            assert store.pick("llm", False) == (job.id if model.pick(now) else None)
+            if not model.waits:
+                assert (store.claim("llm", job.id, "w", "CPU") is not None) == model.claim(now)
+        elif name == "put back":
+            assert store.put_back("llm", job.id) == model.put_back()
+        elif name == "submit too many":
+            assert store.create(a_job(), max_queued=0) is False
         elif name == "publish":
             tokens = Tokens(args[1], args[2], token_data("x", [1] * args[2]) if args[2] else "")
             assert publish(store, attempt, tokens) == model.publish(now, args[0], tokens)
@@ -429,7 +582,11 @@ def compare(store: JobStore, clock: list[int], calls) -> None:
         assert seen == (model.state, model.attempt, model.published, model.tokens, model.crashes, model.cancel)
         assert [event.name for event in log] == model.names
         assert store.redis.zscore(keys.leases("llm"), job.id) == model.lease
+        assert (store.position(job) == 1, store.depth("llm")) == (model.waits, int(model.waits))
+        assert store.redis.lrange(keys.popped("llm"), 0, -1) == [job.id] * model.popped
+        assert counter(store, job) == model.cost
         assert (store.redis.ttl(keys.job(job.id)) > 0) == (model.state in FINAL)
         # The invariants themselves, whatever the model thinks.
         assert model.names.count("done") == (model.state in FINAL)
         assert not was_final or model.names[-1] == "done"
+        assert store.redis.llen(f"{keys.fair('llm')}:wake") <= store.depth("llm")
