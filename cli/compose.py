@@ -97,7 +97,6 @@ def engine_spec(settings: Settings, kind: Kind, model: str) -> EngineSpec:
         properties=_properties(settings) if kind == "llm" else {},
         pooling=embedding.pooling,
         normalize=embedding.normalize,
-        query_instruction=embedding.query_instruction,
         document_instruction=embedding.document_instruction,
     )
 

@@ -47,7 +47,6 @@ class EngineSpec:
     properties: dict[str, Any] = field(default_factory=dict)
     pooling: str = "mean"
     normalize: bool = True
-    query_instruction: str = ""
     document_instruction: str = ""
     fake_token_ms: float = 5.0
 

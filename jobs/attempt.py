@@ -62,12 +62,17 @@ class Attempt:
         if isinstance(self._task, GenerateTask) and len(self._tokens) >= self._task.sampling.max_tokens:
             self.ending = Ending("completed", "length")  # Only its end was lost.
 
+    @property
+    def task_id(self) -> str:
+        """Its name in the engine: what the engine still sends for an attempt before this one does not bear it."""
+        return f"{self.job.id}/{self.job.attempt}"
+
     def engine_task(self) -> GenerateTask | EmbedTask:
         """What to give an engine now: a generation goes on behind the tokens it has, an embedding starts again."""
         if isinstance(self._task, GenerateTask):
-            return replace(self._task, resume=tuple(self._tokens))
+            return replace(self._task, id=self.task_id, resume=tuple(self._tokens))
         self._vectors.clear()
-        return self._task
+        return replace(self._task, id=self.task_id)
 
     def take(self, update: Update) -> None:
         """Add what a step brought. Updates behind the end are left out."""

@@ -64,6 +64,7 @@ class EngineHost:
         self._poll = select.poll()
         self._poll.register(self._wake_read, select.POLLIN)
         self._stopping = threading.Event()
+        #: By `Attempt.task_id`.
         self._running: dict[str, Attempt] = {}
         self._reaper = Reaper(store, spec.kind)
         self._engine: EngineProcess | None = None
@@ -138,12 +139,10 @@ class EngineHost:
             self._engine_died(grace_s=1.0)
             return
         if kind == "step":
-            updates = wire.updates_from(body)
-            attempts = [self._running[u.id] for u in updates if u.id in self._running]
+            updates = [u for u in wire.updates_from(body) if u.id in self._running]
             for update in updates:
-                if update.id in self._running:
-                    self._running[update.id].take(update)
-            self._flush(attempts)
+                self._running[update.id].take(update)
+            self._flush(self._running[update.id] for update in updates)
         elif kind == "progress":
             self._progress = body
             log.info("%s: %s", self._spec.kind, body)
@@ -208,12 +207,12 @@ class EngineHost:
     def _take_new(self) -> None:
         while not self._inbox.empty():
             attempt = self._inbox.get()
-            if (stale := self._running.pop(attempt.job.id, None)) is not None:
+            for stale in [a for a in self._running.values() if a.job.id == attempt.job.id]:
                 # Its lease ran out while this process stood still, and another slot here has taken the job up again.
-                if self._engine is not None:
-                    self._engine.cancel(attempt.job.id)
+                self._withdraw(stale, CANCELLED)
+                del self._running[stale.task_id]
                 stale.over.set()
-            self._running[attempt.job.id] = attempt
+            self._running[attempt.task_id] = attempt
             if attempt.job.model != self._spec.model:
                 message = f"The worker that took this job serves {self._spec.model}."
                 attempt.ending = Ending("failed", "failed", JobError("model_unavailable", message))
@@ -251,7 +250,7 @@ class EngineHost:
         """Take an attempt off the device and end it so."""
         attempt.ending = ending
         if self._engine is not None:
-            self._engine.cancel(attempt.job.id)
+            self._engine.cancel(attempt.task_id)
 
     def _flush(self, attempts: Iterable[Attempt]) -> None:
         """Write what is new about these attempts in one pipeline, and act on what Redis answers.
@@ -267,7 +266,7 @@ class EngineHost:
             if result == "stale" or attempt.ending is not None:
                 if attempt.ending is None:
                     self._withdraw(attempt, CANCELLED)
-                del self._running[attempt.job.id]
+                del self._running[attempt.task_id]
                 attempt.over.set()
             elif result == "cancel":
                 self._withdraw(attempt, CANCELLED)

@@ -103,10 +103,12 @@ def _job(job_id: str) -> Job:
 def _whole(job: Job) -> dict[str, object]:
     store = services().store
     operation = OPERATIONS.get(job.endpoint)
-    has_partial = job.engine == "llm" and job.state not in ("queued", "completed", "incomplete", "expired")
+    began = job.tokens > 0 or job.state == "in_progress"
+    # A result holds its whole text; without one, what the log has is all there is.
+    has_partial = job.engine == "llm" and began and job.state not in ("completed", "incomplete")
     return job_object(
         job,
         result=operation.result if operation else None,
-        partial=events.produced(store.redis, job.id)[0] if has_partial or job.tokens and not job.final else None,
+        partial=events.produced(store.redis, job.id)[0] if has_partial else None,
         position=store.position(job) if job.state == "queued" else None,
     )

@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import psutil
 import pytest
 
 from cli.settings import ENV_PREFIX
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 20.0
@@ -32,10 +32,7 @@ def wait_until() -> WaitUntil:
     """Wait for an event, not for a time; a test whose event never comes fails."""
 
     def wait(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
-        end_s = time.monotonic() + deadline_s
-        while not condition():
-            assert time.monotonic() < end_s, f"waited {deadline_s:g} s for: {what}"
-            time.sleep(0.01)
+        until(condition, deadline_s, what)
 
     return wait
 

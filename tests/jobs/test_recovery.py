@@ -5,7 +5,7 @@ import signal
 import psutil
 
 from engines.base import Sampling
-from jobs import events, recovery
+from jobs import events, keys, recovery
 from jobs.connection import connect
 from jobs.host import EngineHost
 from jobs.request import GenerateRequest, Terms
@@ -84,6 +84,24 @@ def test_a_job_that_crashes_every_engine_ends_alone(worker, submit, store, hub):
     for job in others:
         assert_whole(follow(hub, job), 150)
         assert store.get(job.id).crashes == 1
+
+
+def test_a_job_that_a_worker_lost_and_took_up_again_in_another_slot_comes_whole(worker, submit, store, hub):
+    """Its lease runs out while it runs; the same worker's free slot gets it, and the first one must not stay taken."""
+    running = worker(slots=2, fake_token_ms=5)
+    job = submit("Hello", max_tokens=200)
+    in_the_middle(store, job)
+
+    def reaped() -> bool:
+        store.redis.zadd(keys.leases("llm"), {job.id: 0})
+        return store.reap("llm", job.id) == "queued"
+
+    until(reaped, what="a moment in which its lease has run out")
+    assert_whole(follow(hub, job), 200)
+    assert store.get(job.id).attempt == 2
+    until(lambda: running.report().running == 0, what="both slots to be free")
+    for both in [submit("Hello", max_tokens=20) for _ in range(2)]:
+        assert_whole(follow(hub, both), 20)
 
 
 def test_an_embedding_is_made_again_after_a_crash(worker, submit_texts, store, hub):
