@@ -32,8 +32,9 @@ lint: $(STAMP) ## ruff, mypy --strict, the import contract
 bench: $(STAMP) ## measure this machine (see bench/)
 	$(BIN)/python -m bench
 
-fairness: $(STAMP) ## prove and measure the fair order (full counts)
-	$(BIN)/python -m bench.fairness --full
+fairness: $(STAMP) ## prove and measure the fair order (full counts), draw docs/fairness.png
+	@$(BIN)/python -m bench.fairness --full; proved=$$?; \
+		$(BIN)/python -m bench.flood --plot docs/fairness.png && exit $$proved
 
 lock: ## choose the newest allowed versions and write requirements.lock
 	$(PYTHON) -m venv $(VENV)-lock

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flask import Flask
 
-from api import errors, guard, headers, metrics
+from api import auth, errors, guard, headers, metrics
 from api.config import ApiConfig
 from api.routes import health, jobs, ollama, openai
 from api.services import make_services
+from jobs.users import UserStore
 
 
 def create_app(config: ApiConfig) -> Flask:
@@ -22,6 +23,7 @@ def create_app(config: ApiConfig) -> Flask:
     headers.register(app)
     errors.register(app)
     guard.register(app, config.host)
+    auth.register(app, UserStore(services.store.redis) if config.keys else None, config.user_limits)
     for routes in (openai, ollama, jobs, health):
         app.register_blueprint(routes.blueprint)
     metrics.register(app, services)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.submit import Limits
+from scheduler.limits import UserLimits
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class ApiConfig:
     models: dict[str, str]
     #: The address that is listened on; on loopback, names of foreign sites are refused (`api.guard`).
     host: str = ""
+    #: Whether callers need an API key (`api.auth`).
+    keys: bool = False
+    #: Of users who have none of their own.
+    user_limits: UserLimits = field(default_factory=UserLimits)
     backend: str = "genai"
     limits: Limits = field(default_factory=Limits)
     #: How often a silent stream says something.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from marshmallow import ValidationError
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from api import headers
-from jobs.errors import BadPrompt, JobRefused, PromptTooLong, QueueFull, UnknownModel
+from api.auth import AdminOnly, NoKey
+from jobs.errors import BadPrompt, JobRefused, PromptTooLong, QuotaUsedUp, TryLater, UnknownModel
 from jobs.record import Job
 
 log = logging.getLogger("npu_proxy.api")
@@ -81,6 +82,11 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case ApiError():
             return error.problem
+        case NoKey():
+            ask = {"WWW-Authenticate": "Bearer"}
+            return Problem(401, str(error), code="invalid_api_key", headers=ask, ollama=(401, "unauthorized"))
+        case AdminOnly():
+            return Problem(403, "This needs the API key of an admin.", code="admin_only")
         case ValidationError():
             param, message = first_fault(error.messages)
             return Problem(400, f"{param}: {message}" if param else message, code="invalid_value", param=param)
@@ -91,9 +97,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(400, str(error), code="context_length_exceeded", param=error.param)
         case BadPrompt():
             return Problem(400, str(error), code="invalid_value", param=error.param)
-        case QueueFull():
-            busy = 503, OLLAMA_BUSY
-            return Problem(429, str(error), "rate_limit_error", "rate_limit_exceeded", headers=RETRY, ollama=busy)
+        case TryLater():
+            return busy_problem(error)
         case JobRefused():
             return Problem(400, str(error), param=error.param)
         case TooBusy():
@@ -112,6 +117,17 @@ def problem_of(error: Exception) -> Problem:
         case _:
             log.error("unexpected error in %s %s", request.method, request.path, exc_info=error)
             return Problem(500, "The server failed. Its log says why.", "server_error", "internal_error")
+
+
+def busy_problem(error: TryLater) -> Problem:
+    """A full queue or a quota that is used up. What can never be granted is not worth a retry."""
+    hint = {"Retry-After": str(error.retry_after_s or RETRY_AFTER_S)}
+    ollama: tuple[int, str] | None = (503, OLLAMA_BUSY)
+    if isinstance(error, QuotaUsedUp):
+        ollama = None
+        if not error.retry_after_s:
+            hint = NO_RETRY
+    return Problem(429, str(error), "rate_limit_error", "rate_limit_exceeded", headers=hint, ollama=ollama)
 
 
 def job_problem(job: Job) -> Problem:
@@ -190,6 +206,8 @@ def register(app: Flask) -> None:
     @app.errorhandler(Exception)
     def answer(error: Exception) -> Response:
         response = render(problem_of(error))
+        if isinstance(error, TryLater):
+            g.admission = error.admission
         if isinstance(error, JobEnded):
             response.headers.update(headers.of_run(error.job))
         if isinstance(error, HTTPException):

@@ -6,8 +6,11 @@ import re
 
 from flask import Flask, Response, g, request
 
+from api.auth import caller
+from api.outlook import Outlook
 from jobs.events import Event, order
 from jobs.record import Job, new_id
+from scheduler.limits import Admission, UserLimits
 
 REQUEST_ID = "X-Request-Id"
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -36,8 +39,38 @@ def of_start(job: Job, started: Event | None) -> dict[str, str]:
     return known
 
 
+def of_wait(waits: Outlook | None) -> dict[str, str]:
+    """For a job that waits: its position, and the estimate if there is one, in seconds. None for one that does not."""
+    if waits is None:
+        return {}
+    known = {"X-NPU-Proxy-Queue-Position": str(waits.position)}
+    if waits.wait_s is not None:
+        known["X-NPU-Proxy-Estimated-Wait-S"] = str(waits.wait_s)
+    return known
+
+
+def of_quota(admission: Admission, limits: UserLimits) -> dict[str, str]:
+    """What is left of the caller's minute, by OpenAI's names; nothing of what has no limit."""
+    known = {}
+    if limits.requests_per_minute:
+        known["x-ratelimit-limit-requests"] = str(limits.requests_per_minute)
+        known["x-ratelimit-remaining-requests"] = str(max(0, admission.requests_left))
+        known["x-ratelimit-reset-requests"] = _duration(admission.requests_reset_s)
+    if limits.tokens_per_minute:
+        known["x-ratelimit-limit-tokens"] = str(limits.tokens_per_minute)
+        known["x-ratelimit-remaining-tokens"] = str(max(0, admission.tokens_left))
+        known["x-ratelimit-reset-tokens"] = _duration(admission.tokens_reset_s)
+    return known
+
+
+def _duration(seconds: int) -> str:
+    """As OpenAI writes it: 1s, 6m0s."""
+    return f"{seconds // 60}m{seconds % 60}s" if seconds >= 60 else f"{seconds}s"
+
+
 def register(app: Flask) -> None:
-    """Give every request an id, the caller's own if it has a sane one, and every answer that id."""
+    """Give every request an id, the caller's own if it has a sane one, and every answer that id, and with what has been
+    submitted what is left of the caller's quotas."""
 
     @app.before_request
     def name_request() -> None:
@@ -47,6 +80,8 @@ def register(app: Flask) -> None:
     @app.after_request
     def label(response: Response) -> Response:
         response.headers[REQUEST_ID] = g.get("request_id", "")
+        if "admission" in g:
+            response.headers.update(of_quota(g.admission, caller().limits))
         response.headers["X-Content-Type-Options"] = "nosniff"
         if response.is_streamed:
             # Proxies (nginx) would hold a stream back until their buffer is full.

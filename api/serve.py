@@ -11,10 +11,12 @@ from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
 
 from api import headers
+from api.auth import caller
 from api.dialects import ollama, openai
 from api.dialects.base import Body, Operation
 from api.dialects.jobs import job_object
 from api.errors import ApiError, JobEnded
+from api.outlook import outlook
 from api.services import services
 from api.streaming import answer_stream
 from api.waiting import ClientGone, Waiter
@@ -34,8 +36,7 @@ def serve(operation: Operation) -> Response:
         services().models.named(body["model"])
         return jsonify(answer)
     detached = "respond-async" in request.headers.get("Prefer", "")
-    terms = Terms(user=body.get("user") or caller(), detached=detached, metadata=body.get("metadata") or {})
-    job = prepare(operation, body, terms)
+    job = prepare(operation, body, terms(body, detached=detached, metadata=body.get("metadata") or {}))
     if detached:
         response = accept(job)
         response.headers["Preference-Applied"] = "respond-async"
@@ -49,7 +50,7 @@ def wait(operation: Operation, job: Job) -> Response:
     """Enqueue, block until the end, answer in one piece. Raises `JobEnded` when there is no result."""
     waiter = Waiter(services(), job, cancel_on_leave=True)
     try:
-        services().submitter.enqueue(job)
+        enqueue(job)
         ended = waiter.result()
     except ClientGone:
         return Response(status=CLIENT_CLOSED)
@@ -67,25 +68,32 @@ def stream(operation: Operation, job: Job, body: Body) -> Response:
     assert operation.stream is not None
     waiter = Waiter(services(), job, cancel_on_leave=True)
     try:
-        services().submitter.enqueue(job)
+        enqueue(job)
         started = waiter.started()
+        waits = outlook(services(), job) if started is None else None
     except BaseException:
         waiter.close()
         raise
     chunks = operation.stream(job, body)
-    response = Response(answer_stream(waiter, chunks, services().store), mimetype=chunks.media_type)
-    response.headers.update(headers.of_start(job, started))
+    response = Response(answer_stream(waiter, chunks, services()), mimetype=chunks.media_type)
+    response.headers.update(headers.of_start(job, started) | headers.of_wait(waits))
     return response
 
 
 def accept(job: Job) -> Response:
     """Enqueue and answer 202 with the job and where to find it."""
-    services().submitter.enqueue(job)
-    response = jsonify(job_object(job, position=services().store.position(job)))
+    enqueue(job)
+    waits = outlook(services(), job)
+    response = jsonify(job_object(job, waits=waits))
     response.status_code = 202
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    response.headers.update(headers.of_start(job, None))
+    response.headers.update(headers.of_start(job, None) | headers.of_wait(waits))
     return response
+
+
+def enqueue(job: Job) -> None:
+    """Accept a prepared job within its caller's limits; the answer's headers tell what is left. Raises `TryLater`."""
+    g.admission = services().submitter.enqueue(job, caller().limits)
 
 
 def prepare(operation: Operation, body: Body, terms: Terms) -> Job:
@@ -148,6 +156,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise NotJSON(f"{name} is no value")
 
 
-def caller() -> str:
-    """Who asks, when the request does not say."""
-    return request.remote_addr or "unknown"
+def terms(body: Body, **rest: Any) -> Terms:
+    """A body's terms, on behalf of the caller."""
+    who = caller()
+    user = who.user or body.get("user") or request.remote_addr or "unknown"
+    return Terms(user, who.owner, who.weight, who.limits, **rest)

@@ -9,9 +9,10 @@ from redis.exceptions import RedisError
 from api.dialects.base import Stream
 from api.dialects.jobs import sse
 from api.errors import LostSight, job_problem, problem_of
+from api.outlook import outlook
+from api.services import Services
 from api.waiting import ClientGone, Waiter
 from jobs.record import Job
-from jobs.store import JobStore
 
 
 class Closing:
@@ -38,7 +39,7 @@ class Closing:
         self._waiter.close()
 
 
-def answer_stream(waiter: Waiter, stream: Stream, store: JobStore) -> Closing:
+def answer_stream(waiter: Waiter, stream: Stream, at: Services) -> Closing:
     """A job's answer in a dialect's chunks. A token may have no text (the end of the text; half a character)."""
 
     def chunks() -> Iterator[str]:
@@ -46,7 +47,7 @@ def answer_stream(waiter: Waiter, stream: Stream, store: JobStore) -> Closing:
         try:
             for event in waiter.events():
                 if event is None:
-                    yield stream.waiting(waiting_note(store, waiter.job))
+                    yield stream.waiting(waiting_note(at, waiter.job))
                 elif event.name == "token" and (text := event.json()["text"]):
                     yield stream.token(text)
             job = waiter.final()
@@ -58,7 +59,7 @@ def answer_stream(waiter: Waiter, stream: Stream, store: JobStore) -> Closing:
     return Closing(waiter, chunks())
 
 
-def event_stream(waiter: Waiter, store: JobStore, note: str = "") -> Closing:
+def event_stream(waiter: Waiter, at: Services, note: str = "") -> Closing:
     """A job's events as they are, with their ids."""
 
     def chunks() -> Iterator[str]:
@@ -66,18 +67,22 @@ def event_stream(waiter: Waiter, store: JobStore, note: str = "") -> Closing:
             yield f": {note}\n\n"
         try:
             for event in waiter.events():
-                yield f": {waiting_note(store, waiter.job)}\n\n" if event is None else sse(event)
+                yield f": {waiting_note(at, waiter.job)}\n\n" if event is None else sse(event)
         except LostSight as error:
             yield f": {problem_of(error).message}\n\n"
 
     return Closing(waiter, chunks())
 
 
-def waiting_note(store: JobStore, job: Job) -> str:
-    """State and queue position, for who waits."""
+def waiting_note(at: Services, job: Job) -> str:
+    """State, queue position and estimated wait, as far as they are known, for who waits."""
     try:
-        now = store.get(job.id) or job
-        position = store.position(now) if now.state == "queued" else None
+        now = at.store.get(job.id) or job
     except RedisError:
         return "the queue is away for the moment"
-    return now.state if position is None else f"{now.state}, position {position}"
+    waits = outlook(at, now) if now.state == "queued" else None
+    if waits is None:
+        return now.state
+    note = f"{now.state}, position {waits.position}"
+    # Who has heard nothing for a second is not told that it takes none.
+    return note if waits.wait_s is None else f"{note}, about {max(1, round(waits.wait_s))} s"

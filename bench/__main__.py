@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from bench.measurement import Bench, Measurement
 from bench.plan import FULL, QUICK, Plan
 from bench.progress import Progress
 from bench.reference import Reference
-from bench.server import DataFolder, Server, free_port
+from bench.server import DataFolder, Server, own_settings
 from bench.sides import BenchError
 from bench.table import table, verdict
 from bench.throughput import Throughput
@@ -51,8 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load({}, os.environ).settings
         pull_missing(settings, models_of(settings).values())
         with DataFolder(settings.data_dir) as folder:
-            own = replace(settings, data_dir=folder, host="127.0.0.1", port=free_port(), redis_url="")
-            rows = measure(own, QUICK if asked.quick else FULL)
+            rows = measure(own_settings(settings, folder), QUICK if asked.quick else FULL)
     except (BenchError, Failure, SettingsError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Protocol
 
@@ -18,6 +18,7 @@ class Order(Protocol):
     def join(self, job: Waiting, front: bool = False) -> None: ...
     def leave(self, job: Waiting) -> None: ...
     def take(self) -> Waiting | None: ...
+    def release(self, job: Waiting) -> None: ...
     def charge(self, job: Waiting, cost: float) -> None: ...
 
 
@@ -38,6 +39,9 @@ class Fifo:
 
     def take(self) -> Waiting | None:
         return self._line.popleft() if self._line else None
+
+    def release(self, job: Waiting) -> None:
+        """Does not matter here."""
 
     def charge(self, job: Waiting, cost: float) -> None:
         """Costs nothing."""
@@ -71,6 +75,9 @@ class RoundRobin:
             self._lines[user] = line
         return job
 
+    def release(self, job: Waiting) -> None:
+        """Does not matter here."""
+
     def charge(self, job: Waiting, cost: float) -> None:
         """Costs nothing."""
 
@@ -102,13 +109,16 @@ class Device:
     taken: list[Waiting] = field(default_factory=list)
     _left: dict[str, int] = field(default_factory=dict)
     _lines: Counter[tuple[Lane, str]] = field(default_factory=Counter)
+    _most: dict[str, int] = field(default_factory=dict)
     _ids: int = 0
 
     def submit(
-        self, user: str, prompt: int, completion: int, weight: float = 1.0, lane: Lane = "interactive"
+        self, user: str, prompt: int, completion: int, weight: float = 1.0, lane: Lane = "interactive", most: int = 0
     ) -> Waiting:
+        """`most` is how many jobs the user may have running at a time from now on, 0 for any number."""
         self._ids += 1
-        job = Waiting(f"{self._ids}", user, weight, lane, prompt)
+        job = Waiting(f"{self._ids}", user, weight, lane, prompt, most)
+        self._most[user] = most
         self._left[job.id] = completion
         self.dearest = max(self.dearest, (PROMPT_COST * prompt + COMPLETION_COST * completion) / weight)
         self._join(job, front=False)
@@ -124,15 +134,26 @@ class Device:
         """A running job loses its worker, and is continued from the front of its user's line."""
         gone = self.running.pop(at)
         self._left[gone.job.id] = gone.left
-        self._join(Waiting(gone.job.id, gone.job.user, gone.job.weight, gone.job.lane, 0), front=True)
+        self._join(replace(gone.job, prompt_tokens=0), front=True)
+
+    def stop(self, at: int) -> None:
+        """A running job is cancelled."""
+        self.order.release(self.running.pop(at).job)
+        self.observe()
 
     def waits(self, user: str, lane: Lane = "interactive") -> int:
         """How many of a user's jobs wait in a lane."""
         return self._lines[lane, user]
 
+    def may_run(self, user: str) -> bool:
+        """Whether the user's limit leaves room for a further job."""
+        most = self._most.get(user, 0)
+        return not most or sum(run.job.user == user for run in self.running) < most
+
     def fill(self) -> None:
         """Give each free slot a job."""
         while len(self.running) < self.slots and (job := self.order.take()) is not None:
+            assert self.may_run(job.user), "a user runs more jobs than they may"
             self._forget(self.waiting[job.id])
             self.taken.append(job)
             self.running.append(Running(job, self._left[job.id]))
@@ -140,7 +161,8 @@ class Device:
 
     def step(self, tokens: int = 1) -> None:
         self.fill()
-        assert len(self.running) == self.slots or not self.waiting, "a slot is idle while a job waits"
+        idle = len(self.running) < self.slots
+        assert not (idle and any(self.may_run(job.user) for job in self.waiting.values())), "a slot is idle"
         for run in list(self.running):
             count = min(tokens, run.left)
             if count:
@@ -149,6 +171,7 @@ class Device:
                 self._serve(run.job, COMPLETION_COST * count)
             if run.left == 0:
                 self.running.remove(run)
+                self.order.release(run.job)
 
     def total(self, user: str) -> float:
         return sum(self.served[lane, user] for lane in LANES)
@@ -169,7 +192,8 @@ class Device:
 
 
 class BoundWatch:
-    """Over each interval in which two users both wait in a lane: by how much what they are served differs, at most."""
+    """Over each interval in which two users both have jobs in a lane that wait and may run: by how much what they are
+    served differs, at most."""
 
     def __init__(self, device: Device, users: Sequence[str]) -> None:
         self._device, self._pairs = device, list(combinations(users, 2))
@@ -182,7 +206,7 @@ class BoundWatch:
         for lane in LANES:
             for one, other in self._pairs:
                 pair = (lane, one, other)
-                if not (self._device.waits(one, lane) and self._device.waits(other, lane)):
+                if not (self._turn_may_come(one, lane) and self._turn_may_come(other, lane)):
                     self._ranges.pop(pair, None)
                     continue
                 ahead = served[lane, one] - served[lane, other]
@@ -190,18 +214,25 @@ class BoundWatch:
                 self._ranges[pair] = (min(least, ahead), max(most, ahead))
                 self.worst = max(self.worst, max(most, ahead) - min(least, ahead))
 
+    def _turn_may_come(self, user: str, lane: Lane) -> bool:
+        return self._device.waits(user, lane) > 0 and self._device.may_run(user)
+
     @property
     def of_bound(self) -> float:
         """As a part of the bound, 2 · k · c_max."""
         return self.worst / (2 * self._device.slots * self._device.dearest) if self._device.dearest else 0.0
 
 
-def random_schedule(rnd: random.Random, device: Device, steps: int, users: Sequence[str] = "abcde") -> None:
-    """Arrivals in bursts, in both lanes and of several lengths; cancels, crashes, and users that go idle and return."""
+def random_schedule(
+    rnd: random.Random, device: Device, steps: int, users: Sequence[str] = "abcde", limits: bool = True
+) -> None:
+    """Arrivals in bursts, in both lanes and of several lengths; users that may run only so many jobs at a time, go idle
+    and return; jobs that are cancelled while they wait and while they run; crashes in mid-run and before the start."""
     weights = {user: rnd.choice([0.5, 1.0, 2.0, 3.0, 4.0]) for user in users}
     longest = {user: rnd.choice([3, 10, 40]) for user in users}
     batch = rnd.choice([0.0, 0.2, 0.5])
     eager = rnd.choice([0.1, 0.3, 0.9])
+    most = {user: rnd.choice([0, 0, 1, 2]) for user in users}
     active = {user: rnd.random() < 0.6 for user in users}
     for _ in range(steps):
         for user in users:
@@ -210,11 +241,18 @@ def random_schedule(rnd: random.Random, device: Device, steps: int, users: Seque
             if active[user] and rnd.random() < eager and len(device.waiting) < 40:
                 lane: Lane = "batch" if rnd.random() < batch else "interactive"
                 prompt, completion = rnd.randint(0, longest[user]), rnd.randint(1, longest[user])
-                device.submit(user, prompt, completion, weights[user], lane)
+                device.submit(user, prompt, completion, weights[user], lane, most[user] if limits else 0)
         if device.waiting and rnd.random() < 0.05:
             device.cancel(rnd.choice(list(device.waiting.values())))
-        if device.running and rnd.random() < 0.03:
-            device.crash(rnd.randrange(len(device.running)))
+        if rnd.random() < 0.2:
+            device.fill()
+        if device.running and rnd.random() < 0.05:
+            device.crash(rnd.choice([-1, rnd.randrange(len(device.running))]))
+        if device.running and rnd.random() < 0.02:
+            device.stop(rnd.randrange(len(device.running)))
+        if rnd.random() < 0.01:
+            user = rnd.choice(list(users))
+            most[user] = rnd.choice([0, 1, 2])
         device.step()
 
 
@@ -225,7 +263,7 @@ def bound_used(rnd: random.Random, order: Order, steps: int) -> float:
     """The worst difference of service in a random schedule, as a part of the bound; at most 1."""
     device = Device(order, slots=rnd.choice([1, 2, 3, 4, 8]))
     watch = BoundWatch(device, "abcde")
-    random_schedule(rnd, device, steps)
+    random_schedule(rnd, device, steps, limits=isinstance(order, FairOrder))  # The others know of none.
     return watch.of_bound
 
 

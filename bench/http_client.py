@@ -46,6 +46,20 @@ class Connection:
             self.socket.close()
             self._open()
 
+    def post(self, path: str, body: bytes) -> bytes:
+        """The bytes of a request with a JSON body, to be sent on this connection."""
+        lines = (
+            f"POST {path} HTTP/1.1",
+            f"Host: {self.host}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+        )
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+    def close(self) -> None:
+        """Close it; the server cancels what it was still answering."""
+        self.socket.close()
+
 
 @dataclass(frozen=True)
 class StreamEnd:
@@ -76,6 +90,16 @@ class Answer:
             length = _LENGTH.search(head)
             self._size = len(head) + len(end) + int(length[1]) if length else 0
         return len(self.raw) >= self._size if self._size else self.raw.endswith(_LAST_CHUNK)
+
+    def take(self, data: bytes, now_s: float) -> bool:
+        """Add what came; whether the answer is whole. Raises `BenchError` for no bytes: the end of the connection."""
+        if not data:
+            raise BenchError(f"the server closed a connection early: {bytes(self.raw[-300:])!r}")
+        self.raw += data
+        self.last_s = now_s
+        if not self.first_s and _FIRST_TEXT.search(self.raw):
+            self.first_s = now_s
+        return self.whole
 
     def body(self) -> bytes:
         """The body without its transfer encoding. Raises `BenchError` unless the status is 200."""
@@ -110,7 +134,7 @@ def run_all(connections: Sequence[Connection], path: str, bodies: Sequence[bytes
     for connection in connections:
         connection.refresh()
     answers = [Answer() for _ in bodies]
-    requests = [_request(c.host, path, body) for c, body in zip(connections, bodies, strict=True)]
+    requests = [c.post(path, body) for c, body in zip(connections, bodies, strict=True)]
     with selectors.DefaultSelector() as selector:
         for connection, answer in zip(connections, answers, strict=True):
             selector.register(connection.socket, selectors.EVENT_READ, answer)
@@ -124,31 +148,9 @@ def run_all(connections: Sequence[Connection], path: str, bodies: Sequence[bytes
             for key, _ in ready:
                 assert isinstance(key.fileobj, socket.socket)
                 data = key.fileobj.recv(65_536)
-                now_s = time.perf_counter() - begun_s
-                if _take(key.data, data, now_s):
+                if key.data.take(data, time.perf_counter() - begun_s):
                     selector.unregister(key.fileobj)
     return answers
-
-
-def _take(answer: Answer, data: bytes, now_s: float) -> bool:
-    """Add what came; whether the answer is whole."""
-    if not data:
-        raise BenchError(f"the server closed a connection early: {bytes(answer.raw[-300:])!r}")
-    answer.raw += data
-    answer.last_s = now_s
-    if not answer.first_s and _FIRST_TEXT.search(answer.raw):
-        answer.first_s = now_s
-    return answer.whole
-
-
-def _request(host: str, path: str, body: bytes) -> bytes:
-    lines = (
-        f"POST {path} HTTP/1.1",
-        f"Host: {host}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-    )
-    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def without_chunks(body: bytes) -> bytes:

@@ -11,9 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import psutil
 
@@ -25,7 +25,10 @@ from cli.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, as_environment, 
 #: `npu-proxy serve`, which by itself outlives who started it; here it ends even if the bench is killed.
 SERVE = "from cli import lifeline, main; lifeline.die_with_parent(); main.main(['serve'])"
 
+CHAT_PATH = "/v1/chat/completions"
+
 START_S = 300.0
+IDLE_S = 60.0
 #: Longer than the server gives itself to end.
 STOP_S = 15.0
 
@@ -34,21 +37,23 @@ class Server:
     """A context manager: inside, the server runs and is a `Side`. All of it is gone when it is left."""
 
     def __init__(self, settings: Settings) -> None:
-        """`settings` are the machine's own, but for the folder, which holds links to its models and cache."""
+        """`settings` are those of `own_settings`."""
         self.settings = settings
         self._models = models_of(settings)
+        self._log = settings.data_dir / "serve.log"
         self._connections: list[Connection] = []
 
     def __enter__(self) -> Server:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVE],
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log(),
-            stderr=subprocess.STDOUT,
-            # The terminal's Ctrl-C is for the bench, which then ends the server in good order.
-            process_group=0,
-        )
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", SERVE],
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # The terminal's Ctrl-C is for the bench, which then ends the server in good order.
+                process_group=0,
+            )
         try:
             self._wait_until_ready()
         except BaseException:
@@ -60,7 +65,7 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for connection in self._connections:
-            connection.socket.close()
+            connection.close()
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_S)
@@ -70,8 +75,8 @@ class Server:
 
     def generate(self, prompts: Sequence[Prompt], max_tokens: int) -> Generation:
         """One client for each prompt, all sending at the same moment on connections that are open."""
-        bodies = [self._chat(prompt, max_tokens) for prompt in prompts]
-        answers = run_all(self._connected(len(bodies)), "/v1/chat/completions", bodies)
+        bodies = [self.chat(prompt, max_tokens) for prompt in prompts]
+        answers = run_all(self._connected(len(bodies)), CHAT_PATH, bodies)
         ends = [answer.check_stream() for answer in answers]
         return Generation(
             first_s=min(answer.first_s for answer in answers),
@@ -103,7 +108,12 @@ class Server:
                 found["api" if "api" in words else "redis"] = [child, *child.children(recursive=True)]
         return found
 
-    def _chat(self, prompt: Prompt, max_tokens: int) -> bytes:
+    def connect(self) -> Connection:
+        """A further connection, which is the caller's to close."""
+        return Connection(self.settings.host, self.settings.port)
+
+    def chat(self, prompt: Prompt, max_tokens: int, user: str = "") -> bytes:
+        """The body of a streaming chat for `CHAT_PATH`, of exactly `max_tokens`; without `user` it is the address's."""
         body = {
             "model": self._models["llm"],
             "messages": [{"role": "user", "content": prompt}],
@@ -112,21 +122,30 @@ class Server:
             "max_tokens": max_tokens,
             "temperature": 0,
             "ignore_eos": True,
+            **({"user": user} if user else {}),
         }
         return json.dumps(body).encode()
 
+    def wait_until_idle(self) -> None:
+        """Block until no job waits or runs; what clients left behind is cancelled by then. Raises `BenchError`."""
+        give_up_s = time.monotonic() + IDLE_S
+        while time.monotonic() < give_up_s:
+            document = health.fetch(self.settings, timeout_s=2.0)
+            engines = document["engines"].values() if document else ()
+            if engines and not any(engine.get("waiting") or engine.get("running") for engine in engines):
+                return
+            time.sleep(0.1)
+        raise BenchError(f"the server still had work {IDLE_S:g} s after its clients had left")
+
     def _connected(self, count: int) -> list[Connection]:
         while len(self._connections) < count:
-            self._connections.append(Connection(self.settings.host, self.settings.port))
+            self._connections.append(self.connect())
         return self._connections[:count]
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
         given = {**as_environment(self.settings), CONFIG_VARIABLE: os.devnull}
         return {**kept, **given, **lifeline.environment()}
-
-    def _log(self) -> Any:
-        return (self.settings.data_dir / "serve.log").open("wb")
 
     def _wait_until_ready(self) -> None:
         give_up_s = time.monotonic() + START_S
@@ -137,7 +156,7 @@ class Server:
             ):
                 return
             if self._process.poll() is not None or time.monotonic() > give_up_s:
-                log = (self.settings.data_dir / "serve.log").read_text(errors="replace")
+                log = self._log.read_text(errors="replace")
                 raise BenchError(f"the server did not start:\n{log[-2000:]}")
             time.sleep(0.1)
 
@@ -161,6 +180,15 @@ class DataFolder:
 
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
+
+
+def own_settings(settings: Settings, folder: Path) -> Settings:
+    """The machine's settings for a server in a `DataFolder` that nobody else uses: its own port and Redis, and no keys
+    or limits of users, which would refuse what is to be measured."""
+    return replace(
+        settings, data_dir=folder, host="127.0.0.1", port=free_port(), redis_url="", auth="off",
+        user_max_queued=0, user_max_running=0, user_requests_per_minute=0, user_tokens_per_minute=0,
+    )  # fmt: skip
 
 
 def free_port() -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import gunicorn.http.wsgi
 from gunicorn.app.base import BaseApplication
 
+from .access import check_exposure
 from .lifeline import die_with_parent
 from .listening import listen
 from .settings import Settings
@@ -21,7 +22,9 @@ IDLE_CONNECTION_S = 30
 
 
 def run_api(settings: Settings) -> None:
-    """Serve HTTP until SIGTERM; leaves by SystemExit. Raises `Failure` when the address cannot be had."""
+    """Serve HTTP until SIGTERM; leaves by SystemExit. Raises `Failure` when the address cannot be had, or others would
+    be let in while nobody has a key."""
+    check_exposure(settings)
     # "gunicorn" in each answer is nobody's business.
     gunicorn.http.wsgi.SERVER = "npu-proxy"
     # gunicorn closes the descriptor itself.

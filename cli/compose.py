@@ -13,7 +13,9 @@ from engines.models.store import ModelStore
 from jobs.config import WorkerConfig
 from jobs.models import FAKE_CONTEXT_TOKENS, of_kind
 from jobs.submit import Limits
+from scheduler.limits import UserLimits
 
+from .access import needs_keys
 from .errors import Failure
 from .redis_server import redis_url
 from .settings import Settings, models_of
@@ -37,6 +39,13 @@ def api_config(settings: Settings) -> ApiConfig:
         model_root=settings.data_dir / "models",
         models=dict(models_of(settings)),
         host=settings.host,
+        keys=needs_keys(settings),
+        user_limits=UserLimits(
+            settings.user_requests_per_minute,
+            settings.user_tokens_per_minute,
+            settings.user_max_queued,
+            settings.user_max_running,
+        ),
         backend=settings.backend,
         limits=Limits(
             settings.queue_timeout_s,
@@ -64,7 +73,9 @@ def worker_config(settings: Settings, kind: str) -> WorkerConfig:
         spec = engine_spec(settings, cast(Kind, kind), model)
     except ModelError as error:
         raise Failure(str(error)) from None
-    return WorkerConfig(redis_url(settings), spec, settings.engine_start_timeout_s)
+    return WorkerConfig(
+        redis_url(settings), spec, settings.engine_start_timeout_s, settings.engine_grace_s, settings.batch_share
+    )
 
 
 def engine_spec(settings: Settings, kind: Kind, model: str) -> EngineSpec:

@@ -2,7 +2,7 @@
 
 import click
 
-from .commands import inspect, models, processes
+from .commands import inspect, keys, models, processes
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -26,6 +26,6 @@ def main() -> None:
     """
 
 
-for module in (processes, models, inspect):
+for module in (processes, models, keys, inspect):
     for command in module.COMMANDS:
         main.add_command(command)

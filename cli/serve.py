@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import redis_server
+from .access import check_exposure, needs_keys
 from .child import ChildSpec
 from .console import Console
 from .errors import BadSettings
 from .health import address, fetch, states
 from .listening import listen
-from .settings import CONFIG_VARIABLE, Settings, as_environment, models_of
+from .settings import CONFIG_VARIABLE, KEY_VARIABLE, Settings, as_environment, models_of
 from .supervisor import OWN_NAME, Supervisor
-
-#: Loading a large append-only file takes the embedded Redis its time.
-REDIS_START_S = 120.0
 
 HEALTH_POLL_S = 0.25
 
@@ -46,8 +44,9 @@ def serve(settings: Settings) -> int:
         if embedded:
             log = str(redis_server.socket_path(settings).with_name(redis_server.LOG_NAME))
             supervisor.start(child(settings, "redis", gone_by=REDIS_GONE_BY, log=log))
-            supervisor.run_until(lambda: redis_server.answers(settings), REDIS_START_S)
+            supervisor.run_until(lambda: redis_server.answers(settings), redis_server.START_S)
         if not supervisor.told_to_stop:
+            check_exposure(settings)
             for kind in models:
                 supervisor.start(child(settings, "worker", kind, gone_by=WORKER_GONE_BY))
             supervisor.start(child(settings, "api", gone_by=API_GONE_BY))
@@ -80,8 +79,11 @@ def is_ready(health: Mapping[str, Any], kinds: frozenset[str]) -> bool:
 def greeting(settings: Settings) -> str:
     """What to tell a person who waits for the start: the address, and requests to paste."""
     url, models = address(settings), models_of(settings)
-    json = "-H 'Content-Type: application/json'"
     lines = [f"npu-proxy is ready on {url}", ""]
+    json = "-H 'Content-Type: application/json'"
+    if needs_keys(settings):
+        json = f'-H "Authorization: Bearer ${KEY_VARIABLE}" {json}'
+        lines += [f"{KEY_VARIABLE}=$(npu-proxy keys create NAME)"]
     if llm := models.get("llm"):
         question = '[{"role": "user", "content": "What is the capital of France?"}]'
         chat = f'"model": "{llm}", "temperature": 0, "messages": {question}'

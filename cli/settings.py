@@ -19,6 +19,9 @@ ENV_PREFIX = "NPU_PROXY_"
 #: Names the settings file, so it cannot be a setting itself.
 CONFIG_VARIABLE = "NPU_PROXY_CONFIG"
 
+#: Where a person keeps their API key for their own clients, as the greeting of `serve` does; no setting, and not read.
+KEY_VARIABLE = "NPU_PROXY_KEY"
+
 #: The kinds of engine that can be run.
 KINDS = ("llm", "embed")
 
@@ -95,9 +98,12 @@ class Settings:
     """The effective settings; every value has passed its rule."""
 
     host: str = _server(
-        "127.0.0.1", "Address the API listens on; 0.0.0.0 lets other machines in.",
+        "127.0.0.1", "Address the API listens on; 0.0.0.0 lets other machines in, who need keys then (`auth`).",
         pattern=r"[^\s/]+", allowed="a host name or an IP address")
     port: int = _server(11435, "Port the API listens on.", minimum=1, maximum=65535)
+    auth: str = _server(
+        "auto", "Whether requests need an API key: `keys` yes; `off` no, whoever reaches the port may in; `auto` "
+        "unless the API listens on loopback only.", choices=("auto", "keys", "off"))
     data_dir: Path = _server(
         _default_data_dir, "Folder of the models and of the embedded Redis.",
         default_text="$XDG_DATA_HOME/npu-proxy, else ~/.local/share/npu-proxy")
@@ -145,6 +151,9 @@ class Settings:
         pattern=r"(\{.*\})?", allowed="a JSON object, or nothing")
     engine_start_timeout_s: float = _engine(
         600.0, "Time an engine has to load its model.", unit="s", minimum=1, maximum=86400)
+    engine_grace_s: float = _engine(
+        10.0, "Time an engine has to drop a job at its deadline or cancel, one step at most, before it counts as hung "
+        "and is killed.", unit="s", minimum=1, maximum=86400)
     backend: str = _engine(
         "genai", "Engine to run; fake needs no model: it is for trying the queue and for tests.",
         choices=("genai", "fake"))
@@ -163,6 +172,19 @@ class Settings:
     max_queued: int = _job(
         10000, "Jobs that may wait for one engine; more are refused with 429.",
         minimum=1, maximum=10_000_000)
+    user_max_queued: int = _job(
+        2000, "Jobs of one user that may wait for one engine, if the user has no limit of their own; 0 is no limit.",
+        minimum=0, maximum=10_000_000)
+    user_max_running: int = _job(
+        0, "Jobs of one user that may run on one engine at a time, likewise; 0 is no limit.",
+        minimum=0, maximum=10_000_000)
+    user_requests_per_minute: int = _job(
+        0, "Requests of one user in any minute, likewise; 0 is no limit.", minimum=0, maximum=1_000_000_000)
+    user_tokens_per_minute: int = _job(
+        0, "Tokens of one user in any minute, prompts and longest answers together, likewise; 0 is no limit.",
+        unit="tokens", minimum=0, maximum=1_000_000_000)
+    batch_share: float = _job(
+        0.05, "Part of the service that the batch lane gets while interactive jobs wait.", minimum=0, maximum=0.5)
     default_max_tokens: int = _job(
         1024, "Longest answer where the request names no limit.",
         unit="tokens", minimum=1, maximum=131072)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .settings import CONFIG_VARIABLE, ENV_PREFIX, Setting, Settings, Value, table
+from .settings import CONFIG_VARIABLE, ENV_PREFIX, KEY_VARIABLE, Setting, Settings, Value, table
 from .settings_parse import SettingsError, parse
 
 
@@ -31,7 +31,7 @@ def load(
     rows = table()
     _refuse_unknown(
         "variable",
-        (name for name in environment if name.startswith(ENV_PREFIX)),
+        (name for name in environment if name.startswith(ENV_PREFIX) and name != KEY_VARIABLE),
         [CONFIG_VARIABLE, *(row.variable for row in rows)],
     )
     path, text = _read(config, environment)

@@ -51,6 +51,7 @@ def take_commands(connection: Connection, engine: Engine) -> None:
             engine.submit(wire.task_from(body))
         elif kind == "cancel":
             engine.cancel(body)
+            wire.send(connection, "cancelled", body)  # What no longer answers hangs, and is killed.
 
 
 def die_with(parent: int) -> None:

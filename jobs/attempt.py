@@ -49,6 +49,8 @@ class Attempt:
         self.given = False
         #: Whether an engine died under it, and it has made nothing new since.
         self.suspect = job.crashes > 0
+        #: When it was made, monotonic seconds.
+        self.begun = time.monotonic()
         #: When the job's record was last written, monotonic seconds.
         self.heard = time.monotonic()
         self._task = wire.task_from(json.loads(job.task))

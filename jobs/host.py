@@ -21,10 +21,11 @@ from typing import TypeVar
 from redis.exceptions import NoScriptError, RedisError
 
 from engines import wire
-from engines.base import EngineFacts, EngineSpec
+from engines.base import EngineFacts
 from engines.client import EngineProcess
 from jobs import reports
 from jobs.attempt import CANCELLED, DEADLINE, Attempt, Ending
+from jobs.config import WorkerConfig
 from jobs.record import JobError
 from jobs.recovery import Reaper
 from jobs.reports import LOADED, Report, WorkerState
@@ -48,14 +49,12 @@ HANG_S = 60.0
 class EngineHost:
     """Runs attempts in one engine process. `run` is the main thread's; `submit` and `stop` may come from any."""
 
-    def __init__(
-        self, store: JobStore, spec: EngineSpec, name: str, start_timeout_s: float, on_ready: Callable[[int], None]
-    ) -> None:
+    def __init__(self, store: JobStore, config: WorkerConfig, name: str, on_ready: Callable[[int], None]) -> None:
         """`on_ready` is called once, with the number of slots, when the engine has loaded for the first time."""
         self._store = store
-        self._spec = spec
+        self._config = config
+        self._spec = config.engine
         self._name = name
-        self._start_timeout_s = start_timeout_s
         self._on_ready = on_ready
         self._inbox: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe()
@@ -66,13 +65,17 @@ class EngineHost:
         self._stopping = threading.Event()
         #: By `Attempt.task_id`.
         self._running: dict[str, Attempt] = {}
-        self._reaper = Reaper(store, spec.kind)
+        #: Tasks that the engine was told to drop and has not answered for, with the time it was told.
+        self._unanswered: dict[str, float] = {}
+        self._reaper = Reaper(store, config.engine.kind)
         self._engine: EngineProcess | None = None
         self._facts: EngineFacts | None = None
         self._state: WorkerState = "loading"
         self._progress = "starting"
         self._failure: str | None = None
         self._pause_s = FIRST_PAUSE_S
+        #: How long a slot was held by a job lately, however the job ended; 0 until one has.
+        self._run_s = 0.0
         self._started_at = self._start_at = self._heard_at = time.monotonic()
         self._reported_at = 0.0
 
@@ -143,6 +146,8 @@ class EngineHost:
             for update in updates:
                 self._running[update.id].take(update)
             self._flush(self._running[update.id] for update in updates)
+        elif kind == "cancelled":
+            self._unanswered.pop(body, None)
         elif kind == "progress":
             self._progress = body
             log.info("%s: %s", self._spec.kind, body)
@@ -172,6 +177,7 @@ class EngineHost:
         self._poll.unregister(self._engine.connection)
         how = self._engine.end(grace_s)
         self._engine = None
+        self._unanswered.clear()
         self._state, self._progress = "restarting", f"the engine process ended with {how}"
         log.error("%s: %s, %d jobs were running", self._spec.kind, self._progress, len(self._running))
         if time.monotonic() - self._started_at > LONGEST_PAUSE_S * 3:
@@ -235,22 +241,27 @@ class EngineHost:
             self._watch_engine()
 
     def _watch_engine(self) -> None:
-        """Kill an engine that takes too long to load, or that has work and says nothing."""
+        """Kill an engine that takes too long to load, that does not drop a task it was told to drop, or that has work
+        and says nothing."""
         if self._engine is None:
             return
         if self._state != "ready":
-            silent_s, limit_s = time.monotonic() - self._started_at, self._start_timeout_s
+            since, limit_s = self._started_at, self._config.engine_start_timeout_s
+        elif self._unanswered:
+            since, limit_s = min(self._unanswered.values()), self._config.engine_grace_s
         else:
-            silent_s, limit_s = time.monotonic() - self._heard_at, HANG_S
-        if silent_s > limit_s and (self._running or self._state != "ready"):
+            since, limit_s = self._heard_at, HANG_S
+        silent_s = time.monotonic() - since
+        if silent_s > limit_s and (self._running or self._unanswered or self._state != "ready"):
             log.error("%s: the engine had been silent for %g s and is killed", self._spec.kind, limit_s)
             self._engine_died()
 
     def _withdraw(self, attempt: Attempt, ending: Ending) -> None:
         """Take an attempt off the device and end it so."""
         attempt.ending = ending
-        if self._engine is not None:
+        if self._engine is not None and attempt.given:
             self._engine.cancel(attempt.task_id)
+            self._unanswered.setdefault(attempt.task_id, time.monotonic())
 
     def _flush(self, attempts: Iterable[Attempt]) -> None:
         """Write what is new about these attempts in one pipeline, and act on what Redis answers.
@@ -266,6 +277,8 @@ class EngineHost:
             if result == "stale" or attempt.ending is not None:
                 if attempt.ending is None:
                     self._withdraw(attempt, CANCELLED)
+                if result != "stale":
+                    self._run_s = reports.mean_run_s(self._run_s, time.monotonic() - attempt.begun)
                 del self._running[attempt.task_id]
                 attempt.over.set()
             elif result == "cancel":
@@ -302,9 +315,8 @@ class EngineHost:
         self._reported_at = time.monotonic()
         known = asdict(self._facts) if self._facts else {}
         loaded = {name: known[name] for name in LOADED if name in known}
-        report = Report(
-            self._name, self._spec.kind, self._spec.model, self._state, self._progress, len(self._running), **loaded
-        )
+        kind, model, running = self._spec.kind, self._spec.model, len(self._running)
+        report = Report(self._name, kind, model, self._state, self._progress, running, self._run_s, **loaded)
         try:
             reports.write(self._store.redis, report)
         except RedisError as error:

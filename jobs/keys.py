@@ -34,7 +34,7 @@ def owned_jobs(owner: str) -> str:
 
 def leases(engine: str) -> str:
     """Sorted set: running jobs of an engine kind by the time their worker must have been heard of, unix ms.
-    Written by the scripts; read by the reaper. Holds running jobs only."""
+    Written by the scripts; read by the reaper, and counted for estimates of a wait. Holds running jobs only."""
     return f"npu:leases:{engine}"
 
 
@@ -51,19 +51,25 @@ def workers() -> str:
 
 def worker(name: str) -> str:
     """String, JSON: a worker's last report (`jobs.reports.Report`). Written by it every second; expires after a
-    few; read by `/health` and for headers."""
+    few; read by `/health`, for headers and for estimates of a wait."""
     return f"npu:worker:{name}"
 
 
 def fair(engine: str) -> str:
     """Base of the keys of an engine kind's fair order, which `scheduler/scripts/fair.lua` lists. Written and read by
-    the scripts, its wake list also by slots that wait."""
+    the scripts; its wake list also by slots that wait, and what waits also by `jobs/overview.py`."""
     return f"npu:fair:{engine}"
 
 
 def user_key(user: str) -> str:
-    """What stands for a user's name in the fair order's keys, sorted sets and records."""
+    """What stands for a user's name in the fair order's keys, in accounts', in sorted sets and records."""
     return hashlib.sha256(user.encode()).hexdigest()[:32]
+
+
+def minute(user_key: str) -> str:
+    """Hash: requests and tokens of a user's last minute by the second (`scheduler/scripts/limits.lua`), of users with a
+    limit on them. Written at submit and at a job's end; expires two minutes after the latest request."""
+    return f"npu:minute:{user_key}"
 
 
 def waiting(engine: str) -> str:
@@ -81,3 +87,27 @@ def rq_job(job_id: str) -> str:
 def popped(engine: str) -> str:
     """List: RQ's intermediate list, ids between pop and claim. Read by the reaper."""
     return f"rq:queue:{engine}:intermediate"
+
+
+def accounts() -> str:
+    """Set: the `user_key`s of all users with an account. Written with the account (`jobs.users`); read by
+    `npu-proxy keys list` and by the look for any key before the API listens to others. Never expires."""
+    return "npu:accounts"
+
+
+def account(user_key: str) -> str:
+    """Hash: a user's name and settings (`jobs.users.User`). Written by `npu-proxy keys create`, read with each key that
+    is looked up. Never expires, also when the last key is revoked."""
+    return f"npu:account:{user_key}"
+
+
+def account_keys(user_key: str) -> str:
+    """Sorted set: the ids of a user's API keys by creation, unix ms. Written by `npu-proxy keys create`, `rotate` and
+    `revoke`; read by `list`. Never expires."""
+    return f"npu:account:{user_key}:keys"
+
+
+def api_key(key_id: str) -> str:
+    """Hash: an API key's user (`user_key`), salt and digest, never its secret. Written and deleted with its id in
+    `account_keys`; read at every request that brings a key. Never expires."""
+    return f"npu:key:{key_id}"

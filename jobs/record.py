@@ -71,6 +71,8 @@ class Job:
     #: `keys.user_key` of it, and the user's weight: the part of the device they get beside others.
     user_key: str = ""
     weight: float = 1.0
+    #: What the user's minute was charged for it at submit (`scheduler.limits`); 0 where there is no such limit.
+    reserved_tokens: int = 0
     #: The engine's task as JSON (`engines.wire.task_to`), with the prompt; gone when the job has ended.
     task: str = ""
     lane: Lane = "interactive"

@@ -6,6 +6,7 @@ import logging
 import time
 
 from jobs import keys
+from jobs.process_name import is_dead
 from jobs.store import LEASE_MS, JobStore, now_ms
 
 log = logging.getLogger("npu_proxy.worker")
@@ -27,8 +28,10 @@ class Reaper:
         self._hold_off_until = 0.0
 
     def run(self) -> None:
-        """One pass: lapsed leases, waits that took too long, ids popped but never claimed. Raises redis's errors."""
+        """One pass: jobs of workers that died on this machine, lapsed leases, waits that took too long, ids popped but
+        never claimed. Raises redis's errors."""
         now = time.monotonic()
+        self._look_around()
         if now - self._last_pass > LATE_PASS_S:
             # Redis, or this process, was away: other workers' leases may have run out for no fault of theirs.
             self._hold_off_until = now + LEASE_MS / 1000
@@ -47,3 +50,15 @@ class Reaper:
         for job_id, since in self._popped_since.items():
             if now - since >= POPPED_LIMIT_S and self._store.put_back(self._engine, job_id):
                 log.warning("%s was popped by a worker that died, queued again", job_id)
+
+    def _look_around(self) -> None:
+        """Take the jobs of workers that are known to be dead: on this machine one need not wait for a lease."""
+        running = self._store.redis.zrange(keys.leases(self._engine), 0, -1)
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            for job_id in running:
+                pipe.hmget(keys.job(job_id), "worker", "attempt")
+            found = zip(running, pipe.execute(), strict=True)
+        for job_id, (worker, attempt) in found:
+            if worker and is_dead(worker):
+                state = self._store.reap(self._engine, job_id, int(attempt))
+                log.warning("%s lost its worker, which died, now %s", job_id, state)

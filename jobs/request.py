@@ -8,6 +8,7 @@ from typing import Any
 
 from engines.base import Sampling
 from jobs.record import Lane
+from scheduler.limits import UserLimits
 
 __all__ = ["EmbedRequest", "GenerateRequest", "Request", "Sampling", "Terms"]
 
@@ -19,6 +20,7 @@ class Terms:
     user: str
     owner: str = "local"
     weight: float = 1.0
+    limits: UserLimits = field(default_factory=UserLimits)
     lane: Lane = "interactive"
     #: Whether the caller goes away and fetches the result later.
     detached: bool = False

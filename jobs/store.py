@@ -14,7 +14,8 @@ from redis.client import Pipeline
 
 from jobs import keys
 from jobs.record import Job, JobError, Outcome, State, from_hash, is_job_id, to_hash, to_json
-from scheduler import fairness
+from scheduler import fairness, limits
+from scheduler.limits import Admission, UserLimits
 
 #: A worker that has not been heard of for so long has lost its jobs. Milliseconds.
 LEASE_MS = 8_000
@@ -30,6 +31,7 @@ LIST_TTL_S = 30 * 86_400
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 _NAMES = ("submit", "pick", "claim", "publish", "finish", "cancel", "crash", "requeue", "repop", "position")
+NO_LIMITS = UserLimits()
 #: Users looked at one by one for a queue position.
 POSITION_USERS = 1000
 
@@ -55,21 +57,23 @@ def now_ms() -> int:
 class JobStore:
     """Reads and changes jobs. Thread-safe. Every method is one or two round trips and raises redis's errors."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, batch_share: float = fairness.BATCH_SHARE) -> None:
+        """`batch_share` is what the batch lane gets beside waiting interactive jobs; workers should agree on it."""
         self.redis = redis
-        common = fairness.script() + (_SCRIPTS / "common.lua").read_text()
+        common = fairness.script(batch_share) + limits.script() + (_SCRIPTS / "common.lua").read_text()
         self._scripts = {
             name: redis.register_script(common + (_SCRIPTS / f"{name}.lua").read_text())
             for name in _NAMES
         }
 
-    def create(self, job: Job, max_queued: int = 10_000_000) -> bool:
-        """Accept a job: record, first event, the owner's list and its place in the fair order, all or nothing; False,
-        and nothing is written, when `max_queued` jobs wait for its engine."""
+    def create(self, job: Job, max_queued: int = 10_000_000, user: UserLimits = NO_LIMITS) -> Admission:
+        """Accept a job: record, first event, the owner's list and its place in the fair order, all or nothing. Nothing
+        is written when `max_queued` jobs wait for its engine, or the `user`'s limits leave no room for it."""
         record = [text for pair in to_hash(job).items() for text in pair]
-        args = [job.lane, job.user_key, job.queue_deadline_ms, job.created_ms, LIST_TTL_S, max_queued, *record]
+        most = [max_queued, user.max_queued, user.max_running, user.requests_per_minute, user.tokens_per_minute]
+        args = [job.lane, job.user_key, job.queue_deadline_ms, job.created_ms, LIST_TTL_S, *most, job.reserved_tokens]
         at = [*script_keys(job.engine, job.id), keys.owned_jobs(job.owner)]
-        return bool(self._scripts["submit"](keys=at, args=[job.id, keys.channel(job.id), *args]))
+        return Admission(*self._scripts["submit"](keys=at, args=[job.id, keys.channel(job.id), *args, *record]))
 
     def pick(self, engine: str, woken: bool) -> str | None:
         """Take the next job of the fair order for a free slot and charge its prompt; its id, or None. `woken` says that
@@ -136,10 +140,11 @@ class JobStore:
         """Give up an attempt in good order (the worker ends): to the front of the queue, to be continued."""
         return str(self._run("requeue", job.engine, job.id, [job.attempt, now_ms(), 0, MAX_CRASHES, ""]))
 
-    def reap(self, engine: str, job_id: str) -> str:
-        """Take a job from a worker whose lease on it has run out; the state it is in now, or `stale`."""
+    def reap(self, engine: str, job_id: str, attempt: int | None = None) -> str:
+        """Take a job from a worker whose lease on it has run out, or from that `attempt`, whose worker is known to be
+        dead; the state it is in now, or `stale`."""
         error = JobError("worker_crashed", f"The job was running at {MAX_CRASHES} crashes and is not tried again.")
-        args = ["", now_ms(), 1, MAX_CRASHES, to_json(error)]
+        args = ["" if attempt is None else attempt, now_ms(), 1, MAX_CRASHES, to_json(error)]
         return str(self._run("requeue", engine, job_id, args))
 
     def count_crash(self, job: Job, crash: str) -> int:
@@ -186,4 +191,5 @@ def script_keys(engine: str, job_id: str) -> tuple[str, ...]:
         keys.queue_deadlines(engine),
         keys.rq_job(job_id),
         keys.fair(engine),
+        keys.minute(""),
     )

@@ -13,12 +13,13 @@ from engines import wire
 from engines.base import EmbedTask, GenerateTask
 from engines.errors import PromptError
 from jobs import keys
-from jobs.errors import BadPrompt, PromptTooLong, QueueFull
+from jobs.errors import BadPrompt, PromptTooLong, refusal
 from jobs.models import OfferedModel, OfferedModels
 from jobs.record import Job, new_id
 from jobs.reports import Report
 from jobs.request import EmbedRequest, GenerateRequest, Request, Terms
-from jobs.store import JobStore, now_ms
+from jobs.store import NO_LIMITS, JobStore, now_ms
+from scheduler.limits import Admission, UserLimits
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Submitter:
         model = self._models.get(request.model, "llm" if isinstance(request, GenerateRequest) else "embed")
         try:
             task, prompt_tokens = self._task(job_id, request, model)
+            longest_answer = task.sampling.max_tokens if isinstance(task, GenerateTask) else 0
         except PromptError as error:
             raise BadPrompt(str(error), request.param) from error
         return Job(
@@ -66,6 +68,7 @@ class Submitter:
             user=terms.user,
             user_key=keys.user_key(terms.user),
             weight=terms.weight,
+            reserved_tokens=prompt_tokens + longest_answer if terms.limits.tokens_per_minute else 0,
             owner=terms.owner,
             task=json.dumps(wire.task_to(task)),
             lane=terms.lane,
@@ -78,10 +81,12 @@ class Submitter:
             answer=dict(request.answer),
         )
 
-    def enqueue(self, job: Job) -> None:
-        """Accept a prepared job. Raises `QueueFull`."""
-        if not self._store.create(job, self._limits.max_queued):
-            raise QueueFull(self._limits.max_queued)
+    def enqueue(self, job: Job, user: UserLimits = NO_LIMITS) -> Admission:
+        """Accept a prepared job, within its user's limits; what is left of them. Raises `TryLater`."""
+        admission = self._store.create(job, self._limits.max_queued, user)
+        if not admission.accepted:
+            raise refusal(admission, user, self._limits.max_queued, job.reserved_tokens)
+        return admission
 
     def _task(
         self, job_id: str, request: Request, model: OfferedModel

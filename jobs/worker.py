@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import socket
 import threading
 import time
 from functools import partial
@@ -21,6 +19,7 @@ from jobs import keys
 from jobs.config import WorkerConfig
 from jobs.connection import connect
 from jobs.host import EngineHost
+from jobs.process_name import process_name
 from jobs.record import new_id
 from jobs.runner import HEARTBEAT_S, Slot, enter
 from jobs.store import JobStore
@@ -115,8 +114,8 @@ def run_worker(config: WorkerConfig) -> int:
 
     Its running jobs then go back to the front of the queue. 1 when the model loads on no device.
     """
-    name = f"{config.engine.kind}-{socket.gethostname()}-{os.getpid()}"
-    store = JobStore(connect(config.redis_url, resend=False))
+    name = process_name(config.engine.kind)
+    store = JobStore(connect(config.redis_url, resend=False), config.batch_share)
     EngineQueue.stopping = threading.Event()
     EngineQueue.pick = partial(store.pick, config.engine.kind)
     EngineQueue.wake_list = f"{keys.fair(config.engine.kind)}:wake"
@@ -128,7 +127,7 @@ def run_worker(config: WorkerConfig) -> int:
             thread.start()
             slots.append(thread)
 
-    host = EngineHost(store, config.engine, name, config.engine_start_timeout_s, start_slots)
+    host = EngineHost(store, config, name, start_slots)
 
     def stop(signum: int, frame: object) -> None:
         EngineQueue.stopping.set()

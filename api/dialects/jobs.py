@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from api.outlook import Outlook
 from jobs.events import Event
 from jobs.record import Job
 
@@ -16,9 +17,10 @@ def job_object(
     *,
     result: Callable[[Job], Json] | None = None,
     partial: str | None = None,
-    position: int | None = None,
+    waits: Outlook | None = None,
 ) -> Json:
-    """A job for callers; times in unix seconds. `result` writes what the endpoint would have answered."""
+    """A job for callers; times in unix seconds. `result` writes what the endpoint would have answered;
+    `waits` is for one that waits."""
     has_result = job.state in ("completed", "incomplete") and job.outcome is not None
     incomplete = {"reason": job.error.code} if job.state == "incomplete" and job.error else None
     failed = {"code": job.error.code, "message": job.error.message} if job.error and not incomplete else None
@@ -33,7 +35,8 @@ def job_object(
         "started_at": _seconds(job.started_ms),
         "ended_at": _seconds(job.ended_ms),
         "expires_at": _seconds(job.queue_deadline_ms) if job.state == "queued" else None,
-        "queue_position": position,
+        "queue_position": waits.position if waits else None,
+        "estimated_wait_s": waits.wait_s if waits else None,
         "attempts": job.attempt,
         "device": job.device or None,
         "partial": {"text": partial} if partial is not None else None,

@@ -5,16 +5,18 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 from marshmallow import ValidationError
 
+from api import headers
+from api.auth import AdminOnly, caller, owner_of
 from api.dialects.jobs import job_object
 from api.errors import ApiError
+from api.outlook import Outlook, outlook
 from api.schemas.jobs import NewJob
-from api.serve import OPERATIONS, accept, caller, json_body, load, prepare
+from api.serve import OPERATIONS, accept, json_body, load, prepare, terms
 from api.services import services
 from api.streaming import event_stream
 from api.waiting import Waiter
 from jobs import events
 from jobs.record import Job
-from jobs.request import Terms
 
 blueprint = Blueprint("jobs", __name__)
 
@@ -36,22 +38,28 @@ def submit() -> Response:
         raise ValidationError({"body": error.messages}) from None
     if operation.shortcut(body) is not None:
         raise ValidationError({"body": ["There is nothing to run: the prompt is empty."]})
-    terms = Terms(
-        user=body.get("user") or caller(),
+    asked_terms = terms(
+        body,
         lane=asked.get("lane") or "interactive",
         detached=True,
         queue_timeout_s=asked.get("queue_timeout"),
         run_timeout_s=asked.get("timeout"),
         metadata=asked.get("metadata") or {},
     )
-    return accept(prepare(operation, body, terms))
+    return accept(prepare(operation, body, asked_terms))
 
 
 @blueprint.get("/v1/jobs")
 def list_jobs() -> Response:
-    """The newest jobs, without their texts; `after` is the last id of the page before."""
+    """The caller's newest jobs, without their texts; `after` is the last id of the page before. Admins may ask for
+    those of another `user`."""
+    owner = caller().owner
+    if name := request.args.get("user", ""):
+        owner = owner_of(name)
+        if not caller().may_see(owner):
+            raise AdminOnly
     limit = request.args.get("limit", DEFAULT_PAGE, type=int)
-    page = services().store.list(Terms("").owner, min(max(1, limit), LONGEST_PAGE) + 1, request.args.get("after", ""))
+    page = services().store.list(owner, min(max(1, limit), LONGEST_PAGE) + 1, request.args.get("after", ""))
     shown = page[: min(max(1, limit), LONGEST_PAGE)]
     return jsonify(
         {
@@ -67,7 +75,11 @@ def list_jobs() -> Response:
 @blueprint.get("/v1/jobs/<job_id>")
 def show(job_id: str) -> Response:
     """State, queue position, times; the text so far while it runs, and the result when there is one."""
-    return jsonify(_whole(_job(job_id)))
+    job = _job(job_id)
+    waits = _outlook(job)
+    response = jsonify(_whole(job, waits))
+    response.headers.update(headers.of_wait(waits))
+    return response
 
 
 @blueprint.get("/v1/jobs/<job_id>/events")
@@ -81,8 +93,11 @@ def follow(job_id: str) -> Response:
     after, note = (last, "") if known else (events.START, "")
     if last and not known:
         note = "Last-Event-ID is not one of this job's, starting at the oldest event"
+    waits = _outlook(job)
     waiter = Waiter(services(), job, cancel_on_leave=False, after=after)
-    return Response(event_stream(waiter, services().store, note), mimetype="text/event-stream")
+    response = Response(event_stream(waiter, services(), note), mimetype="text/event-stream")
+    response.headers.update(headers.of_wait(waits))
+    return response
 
 
 @blueprint.delete("/v1/jobs/<job_id>")
@@ -95,12 +110,16 @@ def cancel(job_id: str) -> Response:
 
 def _job(job_id: str) -> Job:
     job = services().store.get(job_id)
-    if job is None:
+    if job is None or not caller().may_see(job.owner):  # Whether another has such a job is nobody's business.
         raise ApiError(404, f"There is no job {job_id[:60]!r} (any more).", "job_not_found", "job_id")
     return job
 
 
-def _whole(job: Job) -> dict[str, object]:
+def _outlook(job: Job) -> Outlook | None:
+    return outlook(services(), job) if job.state == "queued" else None
+
+
+def _whole(job: Job, waits: Outlook | None = None) -> dict[str, object]:
     store = services().store
     operation = OPERATIONS.get(job.endpoint)
     began = job.tokens > 0 or job.state == "in_progress"
@@ -110,5 +129,5 @@ def _whole(job: Job) -> dict[str, object]:
         job,
         result=operation.result if operation else None,
         partial=events.produced(store.redis, job.id)[0] if has_partial else None,
-        position=store.position(job) if job.state == "queued" else None,
+        waits=waits,
     )

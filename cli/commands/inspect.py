@@ -1,5 +1,7 @@
 """Commands that tell how things are and change nothing."""
 
+import sys
+
 import click
 
 from ..errors import Failure
@@ -35,4 +37,37 @@ def health(loaded: Loaded, engine: str | None, alive: bool) -> None:
     click.echo(text)
 
 
-COMMANDS: tuple[click.Command, ...] = (settings, health)
+@click.command(short_help="Show who waits, who runs, and for how long.")
+@click.option("--once", is_flag=True, help="Print it once, as where the output is no terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Print it once, as one JSON document.")
+@with_settings("data_dir", "redis_url")
+def queue(loaded: Loaded, once: bool, as_json: bool) -> None:
+    """Show the queue of a running server, every second until Ctrl-C: engines, users, jobs. Changes nothing."""
+    from functools import partial
+
+    from redis import RedisError
+
+    from jobs import overview
+    from jobs.connection import connect
+
+    from .. import queue_view
+    from ..redis_server import redis_url
+
+    chosen = loaded.settings
+    try:
+        read = partial(overview.read, connect(redis_url(chosen)), KINDS)
+        if as_json:
+            click.echo(queue_view.document(read()))
+        elif once or not sys.stdout.isatty():
+            click.echo("\n".join(queue_view.lines(read())))
+        else:
+            queue_view.watch(read, sys.stdout)
+    except RedisError as error:
+        # The URL may hold a password.
+        whose = "NPU_PROXY_REDIS_URL" if chosen.redis_url else chosen.data_dir
+        raise Failure(
+            f"the queue of {whose} does not answer ({error}): start npu-proxy serve, or set --data-dir or --redis-url"
+        ) from None
+
+
+COMMANDS: tuple[click.Command, ...] = (settings, health, queue)

@@ -39,7 +39,7 @@ def api(loaded: Loaded) -> None:
 
 @click.command(short_help="Run one engine and its jobs.")
 @click.argument("kind", type=click.Choice(KINDS))
-@with_settings("data_dir", "redis_url", "Engines", "Processes")
+@with_settings("data_dir", "redis_url", "batch_share", "Engines", "Processes")
 def worker(loaded: Loaded, kind: str) -> None:
     """Run one engine, KIND llm or embed, and the jobs that wait for it. Needs a Redis."""
     lifeline.die_with_parent(insist=True)

@@ -1,6 +1,6 @@
 -- Somebody no longer wants a job. A queued one ends here, as cancelled, or as expired with ARGV 4; a running one is
 -- marked, and its worker ends it.
--- KEYS  1 record  2 event log  3 leases  6 queue deadlines  7 RQ's job  8 fair order
+-- KEYS  1 record  2 event log  3 leases  6 queue deadlines  7 RQ's job  8 fair order  9 prefix of minutes
 -- ARGV  1 job id  2 channel  3 now, ms  4 'expired' to do so only when its queue deadline has passed
 --       5 error, JSON or ''  6 error for a job that lost its worker for good, JSON
 -- Returns the state it is in now; false for no such job. A queued one leaves its line at once: O(jobs its user has waiting).

@@ -8,9 +8,18 @@ local function append(log, channel, event, data)
 end
 
 -- Give a job its final state. The caller has checked that it has none yet, and that it waits in no line.
--- outcome and err are JSON or ''. The prompt goes at once; everything else the job left when its ttl_s has passed.
+-- outcome and err are JSON or ''. Its place among its user's running jobs is free, and of the tokens that its user's
+-- minute was charged for it, what it did not use goes back. The prompt goes at once; everything else the job left when
+-- its ttl_s has passed.
 local function finish(keys, id, channel, state, now_ms, outcome, err)
-  local job, log, leases, waits, rq_job = keys[1], keys[2], keys[3], keys[6], keys[7]
+  local job, log, leases, waits, rq_job, fair_order, minutes = keys[1], keys[2], keys[3], keys[6], keys[7], keys[8], keys[9]
+  local record = redis.call('HMGET', job, 'user_key', 'reserved_tokens', 'created_ms', 'charged', 'prompt_tokens', 'tokens')
+  fair.release(fair_order, record[1], id)
+  if record[2] and record[2] ~= '0' then
+    local used = tonumber(record[6])
+    if record[4] == '1' then used = used + tonumber(record[5]) end
+    limits.give_back(minutes .. record[1], math.floor(tonumber(record[3]) / 1000), tonumber(record[2]) - used)
+  end
   redis.call('HSET', job, 'state', state, 'ended_ms', now_ms, 'outcome', outcome, 'error', err)
   redis.call('HDEL', job, 'task')
   local done = '{"status":"' .. state .. '"'

@@ -1,6 +1,6 @@
 -- A free slot takes the next job: RQ's list is emptied into the fair order, then the order's choice goes to the
 -- intermediate list, its prompt charged. Jobs that waited too long end here as expired, and cost nothing.
--- KEYS  3 leases  4 RQ's waiting list  5 the intermediate list  6 queue deadlines  8 fair order
+-- KEYS  3 leases  4 RQ's waiting list  5 the intermediate list  6 queue deadlines  8 fair order  9 prefix of minutes
 -- ARGV  1 now, ms  2 error for expired, JSON  3 1 when the caller was woken by a token of the order's wake list
 --       4 prefix of records  5 prefix of RQ's jobs
 -- Returns the job's id, or false when nothing waits. Amortised O(log users): an id is moved once from RQ's list.
@@ -16,12 +16,12 @@ while stray do
   stray = redis.call('LPOP', KEYS[4])
 end
 
-local id = fair.take(KEYS[8], ARGV[3] == '1')
+local id, user = fair.take(KEYS[8], ARGV[3] == '1')
 while id do
   local job = ARGV[4] .. id
-  local state, lane, user, weight, prompt_tokens, attempt, deadline_ms, charged = unpack(record_of(id))
+  local state, lane, _, weight, prompt_tokens, attempt, deadline_ms, charged = unpack(record_of(id))
   if state == 'queued' and attempt == '0' and tonumber(deadline_ms) <= tonumber(ARGV[1]) then
-    local keys = {job, job .. ':events', KEYS[3], KEYS[4], KEYS[5], KEYS[6], ARGV[5] .. id}
+    local keys = {job, job .. ':events', KEYS[3], KEYS[4], KEYS[5], KEYS[6], ARGV[5] .. id, KEYS[8], KEYS[9]}
     finish(keys, id, job .. ':live', 'expired', ARGV[1], '', ARGV[2])
   elseif state == 'queued' then
     if charged ~= '1' then
@@ -30,7 +30,9 @@ while id do
     end
     redis.call('LPUSH', KEYS[5], id)
     return id
+  else
+    fair.release(KEYS[8], user, id)
   end
-  id = fair.take(KEYS[8])
+  id, user = fair.take(KEYS[8])
 end
 return false

@@ -1,5 +1,6 @@
 -- A job loses its worker and goes back to the front of its user's line, to be continued behind the tokens published.
 -- KEYS  1 record  2 event log  3 leases  6 queue deadlines  7 RQ's job  8 fair order
+--       9 prefix of minutes
 -- ARGV  1 job id  2 channel  3 attempt, or '' for whatever attempt's lease has run out  4 now, ms  5 1 for a crash
 --       6 crashes that end a job  7 error then, JSON
 -- Returns the state it is in now, or 'stale' when there was nothing to do.

@@ -1,19 +1,23 @@
 -- The fair order: the rule of scheduler/fairness.py, line for line. A library, prepended to the scripts that need it.
 -- `base` is jobs.keys.fair(engine); beneath it:
---   base:users:LANE       sorted set: users of whom jobs wait in the lane, by counter
+--   base:users:LANE       sorted set: users whose turn may come (jobs wait that they may run), by counter
 --   base:line:LANE:USER   list: the ids of a user's waiting jobs, the oldest first
 --   base:counter:LANE:USER  string: a user's counter, as %.17g (exact); expires a day after its last change
---   base:state            hash: batch_due; waiting, the number of waiting jobs; and by lane last_left:LANE, the user of
---                         whom nothing waits since latest, with left_at:LANE, their counter then
+--   base:running:USER     set: ids of a user's jobs that were taken and have neither ended nor gone back
+--   base:max_running      hash: how many of them there may be, by USER, for users who have a limit
+--   base:state            hash: batch_due; waiting, the number of waiting jobs; and by lane last_left:LANE, the user whose
+--                         turn has been over for the shortest time, with left_at:LANE, their counter then
 --   base:wake             list: a token a waiting job, for slots that block
--- USER is a hash of the user's name, so that no name reaches another's keys.
+-- USER is a hash of the user's name, so that no name reaches another's keys. BATCH_SHARE is set before this text.
 
-local fair = {PROMPT_COST = 1, COMPLETION_COST = 2, BATCH_SHARE = 0.05, COUNTER_TTL_S = 86400}
+local fair = {PROMPT_COST = 1, COMPLETION_COST = 2, COUNTER_TTL_S = 86400}
 
 local function exact(number) return string.format('%.17g', number) end
 local function users_key(base, lane) return base .. ':users:' .. lane end
 local function line_key(base, lane, user) return base .. ':line:' .. lane .. ':' .. user end
 local function counter_key(base, lane, user) return base .. ':counter:' .. lane .. ':' .. user end
+local function running_key(base, user) return base .. ':running:' .. user end
+local function max_running_key(base) return base .. ':max_running' end
 local function state_key(base) return base .. ':state' end
 local function wake_key(base) return base .. ':wake' end
 
@@ -21,7 +25,7 @@ local function set_counter(base, lane, user, value)
   redis.call('SET', counter_key(base, lane, user), exact(value), 'EX', fair.COUNTER_TTL_S)
 end
 
--- While something of the user waits, the score is the counter: it does not expire.
+-- While the user's turn may come, the score is the counter: it does not expire.
 local function counter(base, lane, user)
   return tonumber(redis.call('ZSCORE', users_key(base, lane), user)
     or redis.call('GET', counter_key(base, lane, user)) or '0')
@@ -35,25 +39,55 @@ local function level(base, lane)
   return left[1] and math.max(counter(base, lane, left[1]), tonumber(left[2])) or 0
 end
 
-local function tidy(base, lane, user)
-  if redis.call('EXISTS', line_key(base, lane, user)) == 1 then return end
-  local value = counter(base, lane, user)
-  redis.call('ZREM', users_key(base, lane), user)
-  set_counter(base, lane, user, value)
-  redis.call('HSET', state_key(base), 'last_left:' .. lane, user, 'left_at:' .. lane, exact(value))
+-- Let a user's turn come when something of theirs waits that they may run, and only then. Who comes is lifted.
+local function settle(base, user)
+  local most = redis.call('HGET', max_running_key(base), user)
+  local may_run = not most or redis.call('SCARD', running_key(base, user)) < tonumber(most)
+  for _, lane in ipairs({'interactive', 'batch'}) do
+    local may_come = may_run and redis.call('EXISTS', line_key(base, lane, user)) == 1
+    local score = redis.call('ZSCORE', users_key(base, lane), user)
+    if may_come and not score then
+      local lifted = math.max(level(base, lane), counter(base, lane, user))
+      set_counter(base, lane, user, lifted)
+      redis.call('ZADD', users_key(base, lane), exact(lifted), user)
+    elseif score and not may_come then
+      redis.call('ZREM', users_key(base, lane), user)
+      set_counter(base, lane, user, tonumber(score))
+      redis.call('HSET', state_key(base), 'last_left:' .. lane, user, 'left_at:' .. lane, score)
+    end
+  end
 end
 
--- A job begins to wait, at the end or the front of its user's line; the user is lifted if nothing of theirs waited in
--- the lane.
+-- How many jobs wait, of all users and of one.
+function fair.waiting(base) return tonumber(redis.call('HGET', state_key(base), 'waiting') or '0') end
+function fair.waiting_of(base, user)
+  return redis.call('LLEN', line_key(base, 'interactive', user)) + redis.call('LLEN', line_key(base, 'batch', user))
+end
+
+-- A job that was taken runs no more. One of its user's may run now that could not: a slot that sleeps is woken, for the
+-- token of that job may have been spent in vain.
+function fair.release(base, user, id)
+  if redis.call('SREM', running_key(base, user), id) == 0 then return end
+  if redis.call('HEXISTS', max_running_key(base), user) == 0 then return end
+  settle(base, user)
+  if redis.call('LLEN', wake_key(base)) < fair.waiting(base) then redis.call('LPUSH', wake_key(base), '') end
+end
+
+-- How many jobs the user may have running at a time from now on; 0 for no limit.
+function fair.limit_running(base, user, most)
+  local key = max_running_key(base)
+  if (redis.call('HGET', key, user) or '0') == tostring(most) then return end
+  if most == 0 then redis.call('HDEL', key, user) else redis.call('HSET', key, user, most) end
+  settle(base, user)
+end
+
+-- A job begins to wait: a new one at the end of its user's line, one that lost its slot at the front.
 function fair.join(base, lane, user, id, front)
-  if not redis.call('ZSCORE', users_key(base, lane), user) then
-    local lifted = math.max(level(base, lane), counter(base, lane, user))
-    set_counter(base, lane, user, lifted)
-    redis.call('ZADD', users_key(base, lane), exact(lifted), user)
-  end
+  if front then fair.release(base, user, id) end
   redis.call(front and 'LPUSH' or 'RPUSH', line_key(base, lane, user), id)
   redis.call('HINCRBY', state_key(base), 'waiting', 1)
   redis.call('LPUSH', wake_key(base), '')
+  settle(base, user)
 end
 
 -- A waiting job is withdrawn. Returns whether it was waiting. O(length of the user's own line).
@@ -61,7 +95,7 @@ function fair.leave(base, lane, user, id)
   if redis.call('LREM', line_key(base, lane, user), 1, id) == 0 then return false end
   redis.call('HINCRBY', state_key(base), 'waiting', -1)
   redis.call('LPOP', wake_key(base))
-  tidy(base, lane, user)
+  settle(base, user)
   return true
 end
 
@@ -73,13 +107,13 @@ function fair.charge(base, lane, user, weight, cost)
   if redis.call('EXISTS', users_key(base, 'interactive')) == 0 then return end
   if lane ~= 'batch' and redis.call('EXISTS', users_key(base, 'batch')) == 0 then return end
   local part = -1
-  if lane ~= 'batch' then part = fair.BATCH_SHARE / (1 - fair.BATCH_SHARE) end
+  if lane ~= 'batch' then part = BATCH_SHARE / (1 - BATCH_SHARE) end
   local due = tonumber(redis.call('HGET', state_key(base), 'batch_due') or '0')
   redis.call('HSET', state_key(base), 'batch_due', exact(due + cost * part))
 end
 
--- Takes the next job, and its token unless the caller was woken by one, and returns its id; nil when nothing waits. The
--- caller charges its prompt.
+-- Takes the next job, and its token unless the caller was woken by one, and returns its id and user; nil when nothing waits
+-- that may run. The caller charges its prompt.
 function fair.take(base, woken)
   local lane = nil
   local batch = redis.call('EXISTS', users_key(base, 'batch')) == 1
@@ -99,8 +133,9 @@ function fair.take(base, woken)
   local id = redis.call('LPOP', line_key(base, lane, user))
   redis.call('HINCRBY', state_key(base), 'waiting', -1)
   if not woken then redis.call('LPOP', wake_key(base)) end
-  tidy(base, lane, user)
-  return id
+  redis.call('SADD', running_key(base, user), id)
+  settle(base, user)
+  return id, user
 end
 
 -- Roughly how many jobs run before this one, and one more; false when it does not wait. See jobs/scripts/position.lua.

@@ -1,11 +1,14 @@
 """What a client hears while its job waits, and when it cannot."""
 
 import json
+import re
 import time
 
 import httpx
 import pytest
 
+from api import headers
+from api.outlook import Outlook
 from tests.api.bodies import BODIES, error_of
 from tests.e2e.servers import FAKE_LLM, Server, closed
 from tests.support.waiting import until
@@ -43,6 +46,10 @@ def a_job(count, **terms):
     return {"endpoint": "/v1/completions", "body": body, **terms}
 
 
+#: What a stream says while its job waits behind another; it ends with the estimate, once there is one.
+SECOND = re.compile(r": queued, position 2(, about \d+ s)?")
+
+
 def test_sse_says_state_and_position_while_it_waits(busy):
     server, taken = busy
     first = httpx.post(server.url + "/v1/jobs", json=a_job(2)).json()
@@ -53,10 +60,79 @@ def test_sse_says_state_and_position_while_it_waits(busy):
         assert "X-NPU-Proxy-Device" not in response.headers
         for line in response.iter_lines():
             lines.append(line)
-            if lines.count(": queued, position 2") == 2:
+            if sum(bool(SECOND.fullmatch(line)) for line in lines) == 2:
                 httpx.delete(f"{server.url}/v1/jobs/{taken}")
-    assert lines.count(": queued, position 2") >= 2
+    assert sum(bool(SECOND.fullmatch(line)) for line in lines) >= 2
     assert lines[-2:] == ["data: [DONE]", ""]
+
+
+POSITION, WAIT_S = "X-NPU-Proxy-Queue-Position", "X-NPU-Proxy-Estimated-Wait-S"
+
+
+@pytest.fixture
+def paced(narrow):
+    """That server, knowing how long a job runs: it has ended one, and the API has read so."""
+    assert httpx.post(narrow.url + "/v1/completions", json=a_job(4)["body"]).status_code == 200
+    until(lambda: narrow.health()["engines"]["llm"]["run_s"], what="a report of how long it ran")
+
+
+@pytest.fixture
+def waiting(paced, busy):
+    """Two jobs handed in behind the one that runs: the answers to them, and the server."""
+    server, _ = busy
+    answers = [httpx.post(server.url + "/v1/jobs", json=a_job(2)) for _ in range(2)]
+
+    def job():
+        return httpx.get(f"{server.url}/v1/jobs/{answers[1].json()['id']}")
+
+    until(lambda: job().json()["estimated_wait_s"], what="an estimate")
+    return server, answers, job()
+
+
+def test_a_job_that_waits_tells_position_and_estimate_in_its_object_and_its_headers(waiting):
+    server, [first, second], shown = waiting
+    assert [answer.json()["queue_position"] for answer in (first, second, shown)] == [1, 2, 2]
+    assert [answer.headers[POSITION] for answer in (first, second, shown)] == ["1", "2", "2"]
+    wait_s = shown.json()["estimated_wait_s"]
+    assert shown.headers[WAIT_S] == str(wait_s)
+    assert wait_s == round(wait_s, 1)
+    # One slot: the job before it takes half of that wait.
+    before_s = httpx.get(f"{server.url}/v1/jobs/{first.json()['id']}").json()["estimated_wait_s"]
+    assert before_s == pytest.approx(wait_s / 2, abs=0.1)
+
+
+def test_a_stream_that_waits_tells_position_and_estimate_in_headers_and_comments(paced, busy):
+    server, taken = busy
+    body = {"model": FAKE_LLM, "prompt": "x", "max_tokens": 2, "stream": True}
+    with httpx.stream("POST", server.url + "/v1/completions", json=body) as response:
+        assert response.headers[POSITION] == "1"
+        assert float(response.headers[WAIT_S]) > 0
+        for line in response.iter_lines():
+            if re.fullmatch(r": queued, position 1, about [1-9]\d* s", line):
+                httpx.delete(f"{server.url}/v1/jobs/{taken}")
+    assert line == "" and response.is_stream_consumed
+
+
+def test_the_events_of_a_job_that_waits_begin_with_its_position(waiting):
+    server, _, shown = waiting
+    with httpx.stream("GET", f"{server.url}/v1/jobs/{shown.json()['id']}/events") as response:
+        assert (response.headers[POSITION], float(response.headers[WAIT_S]) > 0) == ("2", True)
+
+
+def test_nothing_is_told_of_waiting_once_a_job_runs(paced, narrow):
+    body = a_job(4)["body"]
+    answered = httpx.post(narrow.url + "/v1/completions", json=body)
+    job = httpx.get(f"{narrow.url}/v1/jobs/{answered.headers['X-NPU-Proxy-Job']}")
+    streamed = httpx.post(narrow.url + "/v1/completions", json={**body, "stream": True})
+    for response in (answered, job, streamed):
+        assert not {POSITION.lower(), WAIT_S.lower()} & set(response.headers)
+    assert (job.json()["queue_position"], job.json()["estimated_wait_s"]) == (None, None)
+
+
+def test_an_estimate_that_is_not_known_is_left_out():
+    assert headers.of_wait(Outlook(3, None)) == {POSITION: "3"}
+    assert headers.of_wait(Outlook(3, 12.5)) == {POSITION: "3", WAIT_S: "12.5"}
+    assert headers.of_wait(None) == {}
 
 
 def test_ndjson_says_it_in_chunks_that_clients_can_read(busy):

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -55,9 +56,18 @@ def test_help_imports_nothing_heavy(root):
     assert not loaded & {"openvino", "openvino_genai", "flask", "gunicorn", "rq", "redis", "numpy", "tqdm"}
 
 
-@pytest.mark.parametrize("name", sorted(main.main.commands))
-def test_every_command_explains_itself(name):
-    shown = run(name, "--help").output
+def command_lines(group=main.main):
+    """The words of every command, those of groups included."""
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from ((name, *words) for words in command_lines(command))
+        else:
+            yield (name,)
+
+
+@pytest.mark.parametrize("words", list(command_lines()), ids=" ".join)
+def test_every_command_explains_itself(words):
+    shown = run(*words, "--help").output
     assert "Usage:" in shown
     assert "--config FILE" in shown
 

@@ -75,6 +75,24 @@ def test_the_greeting_can_be_pasted():
     assert "mini" in curls[2]
 
 
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        (Settings(), False),
+        (Settings(auth="keys"), True),
+        (Settings(host="0.0.0.0"), True),
+        (Settings(host="0.0.0.0", auth="off"), False),
+        (Settings(host="::1"), False),
+    ],
+)
+def test_the_greeting_sends_a_key_where_one_is_asked_for(settings, asked):
+    lines = greeting(settings).splitlines()
+    curls = [line for line in lines if line.startswith("curl ")]
+    assert len(curls) == 3
+    assert all(('-H "Authorization: Bearer $NPU_PROXY_KEY"' in line) == asked for line in curls)
+    assert ("NPU_PROXY_KEY=$(npu-proxy keys create NAME)" in lines) == asked
+
+
 def test_an_engine_that_is_off_is_not_in_the_greeting():
     assert "embeddings" not in greeting(Settings(embed_model=""))
 

@@ -109,6 +109,10 @@ def test_an_unknown_name_is_refused_and_the_nearest_one_suggested(tmp_path):
     assert told == "unknown variable: NPU_PROXY_PROT; did you mean NPU_PROXY_PORT?"
 
 
+def test_a_persons_own_key_may_stand_beside_the_settings():
+    assert load({}, {"NPU_PROXY_KEY": "npk_x"}).settings == Settings()
+
+
 def test_a_file_that_is_missing_or_no_toml_is_told(tmp_path):
     assert "no such settings file" in reason(config=tmp_path / "missing.toml")
     (tmp_path / "bad.toml").write_text("port 1")

@@ -6,6 +6,7 @@ import psutil
 
 from engines.base import Sampling
 from jobs import events, keys, recovery
+from jobs.config import WorkerConfig
 from jobs.connection import connect
 from jobs.host import EngineHost
 from jobs.request import GenerateRequest, Terms
@@ -230,7 +231,7 @@ def test_a_worker_that_dies_before_the_claim_leaves_the_id_where_it_is_found(sub
 
     as_worker(monkeypatch, store)
     with connect(valkey.url, decode=False) as client:
-        host = EngineHost(store, FAKE_LLM, "test", 60, lambda count: None)
+        host = EngineHost(store, WorkerConfig("", FAKE_LLM), "test", lambda count: None)
         rq_worker = EngineWorker([engine_queue(client, "llm")], connection=client, serializer="json")
         enter(Slot(host, Dying(redis), "llm", "test", lambda: None))
         rq_worker.work(burst=True, logging_level="WARNING")

@@ -203,6 +203,7 @@ def test_what_the_order_keeps_is_bounded_by_the_jobs_that_wait(submit, store, re
     assert redis.blpop("npu:fair:llm:wake") is not None
     assert store.pick("llm", True) is None
     assert [store.get(job.id).state for job in late] == ["expired"] * 3
+    store.cancel(kept)
     left = {key for key in redis.keys("npu:fair:*") if ":counter:" not in key}
     assert left == {"npu:fair:llm:state"}
     assert store.depth("llm") == 0

@@ -76,11 +76,11 @@ def test_a_new_job_is_in_its_queue_with_a_record_a_log_and_its_owners_list(store
 
 def test_a_job_too_many_leaves_no_trace(store, queued):
     before = sorted(store.redis.keys())
-    assert store.create(a_job(), max_queued=1) is False
+    assert store.create(a_job(), max_queued=1).verdict == "queue_full"
     assert sorted(store.redis.keys()) == before
     assert (store.depth("llm"), len(store.list("local", 5))) == (1, 1)
     claimed(store, queued)
-    assert store.create(a_job(), max_queued=1) is True
+    assert store.create(a_job(), max_queued=1).accepted
 
 
 def test_a_pick_takes_the_next_job_once_and_changes_nothing_that_a_reader_sees(store, queued):
@@ -205,13 +205,13 @@ def test_a_crash_reported_twice_counts_once(store, queued):
 
 
 def test_a_submit_that_is_sent_twice_is_one_job(store, queued):
-    assert store.create(queued)
+    assert store.create(queued).accepted
     assert (store.depth("llm"), len(events.read(store.redis, queued.id))) == (1, 1)
 
 
 def test_a_submit_that_is_sent_again_does_not_bring_a_finished_job_back(store, queued):
     finish(store, claimed(store, queued))
-    assert store.create(queued)
+    assert store.create(queued).accepted
     assert (store.get(queued.id).state, store.pick("llm", False)) == ("completed", None)
 
 
@@ -539,7 +539,7 @@ def test_after_any_calls_in_any_order_a_job_is_what_the_model_says(shared_valkey
 def compare(store: JobStore, clock: list[int], calls) -> None:
     store.redis.flushall()
     job = a_job(queue_deadline_ms=clock[0] + 60_000, prompt_tokens=PROMPT_TOKENS)
-    assert store.create(job, max_queued=1)
+    assert store.create(job, max_queued=1).accepted
     model = Model(job.queue_deadline_ms)
     for name, *args in calls:
         now = clock[0]
@@ -561,7 +561,7 @@ def compare(store: JobStore, clock: list[int], calls) -> None:
         elif name == "put back":
             assert store.put_back("llm", job.id) == model.put_back()
         elif name == "submit too many":
-            assert store.create(a_job(), max_queued=0) is False
+            assert not store.create(a_job(), max_queued=0).accepted
         elif name == "publish":
             tokens = Tokens(args[1], args[2], token_data("x", [1] * args[2]) if args[2] else "")
             assert publish(store, attempt, tokens) == model.publish(now, args[0], tokens)

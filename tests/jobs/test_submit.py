@@ -9,7 +9,16 @@ from engines.base import Sampling
 from engines.errors import PromptError
 from engines.tokenizer import FakeTokenizer
 from jobs import reports
-from jobs.errors import BadPrompt, JobRefused, PromptTooLong, QueueFull, UnknownModel
+from jobs.errors import (
+    BadPrompt,
+    JobRefused,
+    PromptTooLong,
+    QueueFull,
+    QuotaUsedUp,
+    TryLater,
+    UnknownModel,
+    UserQueueFull,
+)
 from jobs.models import OfferedModel, OfferedModels
 from jobs.reports import Report
 from jobs.request import EmbedRequest, GenerateRequest, Terms
@@ -144,4 +153,5 @@ def test_more_dimensions_than_the_model_has_are_refused(submitter):
 
 
 def test_every_refusal_is_one_family():
-    assert {UnknownModel, BadPrompt, PromptTooLong, QueueFull} == set(JobRefused.__subclasses__())
+    assert {UnknownModel, BadPrompt, PromptTooLong, TryLater} == set(JobRefused.__subclasses__())
+    assert {QueueFull, UserQueueFull, QuotaUsedUp} == set(TryLater.__subclasses__())

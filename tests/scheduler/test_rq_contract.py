@@ -12,6 +12,7 @@ from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
 
 from jobs import keys
+from jobs.config import WorkerConfig
 from jobs.connection import connect
 from jobs.host import EngineHost
 from jobs.runner import Slot, enter
@@ -95,15 +96,19 @@ class Unclaiming(JobStore):
         """As if it had been cancelled."""
 
 
+def a_slot(store, redis) -> Slot:
+    """A slot whose picked jobs nobody claims."""
+    host = EngineHost(store, WorkerConfig("", FAKE_LLM), "w", lambda count: None)
+    return Slot(host, Unclaiming(redis), "llm", "w", lambda: None)
+
+
 def test_a_worker_pops_through_the_seam_beats_and_leaves_no_trace_of_a_job(valkey, submit, store, redis, monkeypatch):
     as_worker(monkeypatch, store)
     job = submit("Hello")
     before = [key for key in redis.keys() if job.id in key]
     with connect(valkey.url, decode=False) as client:
         queue = engine_queue(client, "llm")
-        enter(
-            Slot(EngineHost(store, FAKE_LLM, "w", 60, lambda count: None), Unclaiming(redis), "llm", "w", lambda: None)
-        )
+        enter(a_slot(store, redis))
         worker = Recording([queue], connection=client, serializer="json")
         worker.seen = []
 
@@ -126,9 +131,7 @@ def test_a_run_that_fails_after_its_first_beat_leaves_no_execution(valkey, submi
     job = submit("Hello")
     monkeypatch.setattr(EngineWorker, "_finalize_success", lambda *args: 1 / 0)
     with connect(valkey.url, decode=False) as client:
-        enter(
-            Slot(EngineHost(store, FAKE_LLM, "w", 60, lambda count: None), Unclaiming(redis), "llm", "w", lambda: None)
-        )
+        enter(a_slot(store, redis))
         worker = Recording([engine_queue(client, "llm")], connection=client, serializer="json")
         worker.seen = []
         worker.work(burst=True, logging_level="CRITICAL")
