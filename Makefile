@@ -10,7 +10,7 @@ KEY := $(shell cat requirements.lock pyproject.toml | { sha256sum 2>/dev/null ||
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test lint bench fairness lock clean
+.PHONY: help venv serve test lint bench fairness faults lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,10 @@ bench: $(STAMP) ## measure this machine (see bench/)
 fairness: $(STAMP) ## prove and measure the fair order (full counts), draw docs/fairness.png
 	@$(BIN)/python -m bench.fairness --full; proved=$$?; \
 		$(BIN)/python -m bench.flood --plot docs/fairness.png && exit $$proved
+
+faults: $(STAMP) ## kill, stop and starve everything, at full count (an hour or more)
+	$(BIN)/npu-proxy pull $(TEST_MODELS)
+	$(BIN)/python -m pytest tests/faults --full
 
 lock: ## choose the newest allowed versions and write requirements.lock
 	$(PYTHON) -m venv $(VENV)-lock

@@ -73,6 +73,7 @@ _JOB_STATUS = {
     "bad_request": 400,
     "prompt_too_long": 400,
     "queue_timeout": 503,
+    "deadline": 504,
     "cancelled": 409,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -20,10 +21,14 @@ from api.outlook import outlook
 from api.services import services
 from api.streaming import answer_stream
 from api.waiting import ClientGone, Waiter
+from jobs.fault_points import reach
 from jobs.record import Job
 from jobs.request import Terms
 
 OPERATIONS = {operation.endpoint: operation for operation in (*openai.OPERATIONS, *ollama.OPERATIONS)}
+
+TIMEOUT_HEADER = "X-Request-Timeout"
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 #: The status nginx logs for a client that left; nobody receives it.
 CLIENT_CLOSED = 499
@@ -93,7 +98,9 @@ def accept(job: Job) -> Response:
 
 def enqueue(job: Job) -> None:
     """Accept a prepared job within its caller's limits; the answer's headers tell what is left. Raises `TryLater`."""
+    reach("prepared")
     g.admission = services().submitter.enqueue(job, caller().limits)
+    reach("submitted")
 
 
 def prepare(operation: Operation, body: Body, terms: Terms) -> Job:
@@ -160,4 +167,15 @@ def terms(body: Body, **rest: Any) -> Terms:
     """A body's terms, on behalf of the caller."""
     who = caller()
     user = who.user or body.get("user") or request.remote_addr or "unknown"
-    return Terms(user, who.owner, who.weight, who.limits, **rest)
+    return Terms(user, who.owner, who.weight, who.limits, timeout_s=asked_timeout_s(), **rest)
+
+
+def asked_timeout_s() -> float | None:
+    """For how long the caller will wait, by `X-Request-Timeout`. Raises `ApiError` 400."""
+    text = request.headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return None
+    if not _SECONDS.fullmatch(text) or float(text) == 0:
+        message = f"{TIMEOUT_HEADER} must be seconds, such as 30 or 2.5."
+        raise ApiError(400, message, "invalid_value", TIMEOUT_HEADER)
+    return float(text)

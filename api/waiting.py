@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from api.errors import LostSight, TooBusy
 from api.services import Services
 from jobs.events import START, Event
+from jobs.fault_points import reach
 from jobs.hub import Follower
 from jobs.record import Job
 from jobs.store import now_ms
@@ -140,6 +141,7 @@ class Waiter:
                 self._done = True
                 try:
                     self._services.store.cancel(self.job)
+                    reach("cancelled")
                 except RedisError:
                     pass  # Its run deadline ends it, or the next worker.
 

@@ -34,6 +34,10 @@ class Ending:
 DEADLINE = Ending(
     "incomplete", "length", JobError("deadline", "The run timeout was reached; the text so far is the result.")
 )
+#: Of an embedding: some of its vectors are no result.
+TOO_LATE = Ending(
+    "failed", "failed", JobError("deadline", "The run timeout was reached before all the vectors were made.")
+)
 CANCELLED = Ending("cancelled", "cancelled")
 
 
@@ -68,6 +72,11 @@ class Attempt:
     def task_id(self) -> str:
         """Its name in the engine: what the engine still sends for an attempt before this one does not bear it."""
         return f"{self.job.id}/{self.job.attempt}"
+
+    @property
+    def at_deadline(self) -> Ending:
+        """How it ends when its time is up."""
+        return DEADLINE if isinstance(self._task, GenerateTask) else TOO_LATE
 
     def engine_task(self) -> GenerateTask | EmbedTask:
         """What to give an engine now: a generation goes on behind the tokens it has, an embedding starts again."""

@@ -24,8 +24,9 @@ from engines import wire
 from engines.base import EngineFacts
 from engines.client import EngineProcess
 from jobs import reports
-from jobs.attempt import CANCELLED, DEADLINE, Attempt, Ending
+from jobs.attempt import CANCELLED, Attempt, Ending
 from jobs.config import WorkerConfig
+from jobs.fault_points import reach
 from jobs.record import JobError
 from jobs.recovery import Reaper
 from jobs.reports import LOADED, Report, WorkerState
@@ -189,7 +190,9 @@ class EngineHost:
         crash = f"{self._name} {self._started_at}"
         for attempt in under_it:
             attempt.given, attempt.suspect = False, True
-            if self._persist(partial(self._store.count_crash, attempt.job, crash)) >= MAX_CRASHES:
+            crashes = self._persist(partial(self._store.count_crash, attempt.job, crash))
+            reach("crash_counted")
+            if crashes >= MAX_CRASHES:
                 attempt.ending = Ending("failed", "failed", JobError("engine_crashed", message))
         self._flush(under_it)
         self._report()
@@ -229,7 +232,7 @@ class EngineHost:
         now = now_ms()
         late = [a for a in self._running.values() if now >= a.job.run_deadline_ms and a.ending is None]
         for attempt in late:
-            self._withdraw(attempt, DEADLINE)
+            self._withdraw(attempt, attempt.at_deadline)
         quiet_since = time.monotonic() - TICK_S
         self._flush([a for a in self._running.values() if a.heard <= quiet_since or a in late])
         if time.monotonic() - self._reported_at >= REPORT_S:
@@ -272,7 +275,9 @@ class EngineHost:
         attempts = list(attempts)
         if not attempts:
             return
-        for attempt, result in zip(attempts, self._persist(lambda: self._write(attempts)), strict=True):
+        results = self._persist(lambda: self._write(attempts))
+        reach("ended" if any(attempt.ending is not None for attempt in attempts) else "published")
+        for attempt, result in zip(attempts, results, strict=True):
             attempt.published()
             if result == "stale" or attempt.ending is not None:
                 if attempt.ending is None:
@@ -339,6 +344,7 @@ class EngineHost:
         try:
             for attempt in self._running.values():
                 log.info("%s goes back to the queue: %s", attempt.job.id, self._store.hand_back(attempt.job))
+                reach("handed_back")
                 attempt.over.set()
             if self._failure is None:
                 reports.withdraw(self._store.redis, self._name)

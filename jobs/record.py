@@ -91,6 +91,8 @@ class Job:
     queue_deadline_ms: int = 0
     #: How long one job may run in all its attempts together, counted from its first start.
     run_timeout_ms: int = 0
+    #: By when its caller wants it, whatever has come of it; 0 for no such time.
+    deadline_ms: int = 0
     #: How long it can be read after its end. Seconds.
     ttl_s: int = 86_400
     started_ms: int = 0
@@ -109,7 +111,8 @@ class Job:
 
     @property
     def run_deadline_ms(self) -> int:
-        return self.started_ms + self.run_timeout_ms
+        by_run = self.started_ms + self.run_timeout_ms
+        return min(by_run, self.deadline_ms) if self.deadline_ms else by_run
 
 
 def to_hash(job: Job) -> dict[str, str]:

@@ -6,6 +6,7 @@ import logging
 import time
 
 from jobs import keys
+from jobs.fault_points import reach
 from jobs.process_name import is_dead
 from jobs.store import LEASE_MS, JobStore, now_ms
 
@@ -41,6 +42,7 @@ class Reaper:
         redis = self._store.redis
         for job_id in redis.zrangebyscore(keys.leases(self._engine), "-inf", now_ms()):
             state = self._store.reap(self._engine, job_id)
+            reach("reaped")
             if state != "stale":
                 log.warning("%s lost its worker, now %s", job_id, state)
         for job_id in redis.zrangebyscore(keys.queue_deadlines(self._engine), "-inf", now_ms()):
@@ -49,6 +51,7 @@ class Reaper:
         self._popped_since = {job_id: self._popped_since.get(job_id, now) for job_id in popped}
         for job_id, since in self._popped_since.items():
             if now - since >= POPPED_LIMIT_S and self._store.put_back(self._engine, job_id):
+                reach("put_back")
                 log.warning("%s was popped by a worker that died, queued again", job_id)
 
     def _look_around(self) -> None:
@@ -61,4 +64,5 @@ class Reaper:
         for job_id, (worker, attempt) in found:
             if worker and is_dead(worker):
                 state = self._store.reap(self._engine, job_id, int(attempt))
+                reach("reaped")
                 log.warning("%s lost its worker, which died, now %s", job_id, state)

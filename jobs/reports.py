@@ -16,6 +16,12 @@ REPORT_TTL_S = 5
 #: How much the newest run counts in the mean of how long jobs run.
 NEWEST_WEIGHT = 0.2
 
+#: Also into a Redis that is full: else nobody would know of the workers that empty it.
+_WRITE = """#!lua flags=allow-oom
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+redis.call('SADD', KEYS[2], KEYS[1])
+"""
+
 WorkerState = Literal["loading", "ready", "restarting", "failed", "stopping"]
 
 
@@ -47,10 +53,7 @@ LOADED = ("device", "context_tokens", "max_prompt_tokens", "slots", "load_s", "f
 def write(redis: Redis, report: Report) -> None:
     """Publish a report; it counts for `REPORT_TTL_S`."""
     key = keys.worker(report.name)
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.set(key, json.dumps(asdict(report)), ex=REPORT_TTL_S)
-        pipe.sadd(keys.workers(), key)
-        pipe.execute()
+    redis.eval(_WRITE, 2, key, keys.workers(), json.dumps(asdict(report)), REPORT_TTL_S)
 
 
 def withdraw(redis: Redis, name: str) -> None:

@@ -15,7 +15,7 @@ __all__ = ["EmbedRequest", "GenerateRequest", "Request", "Sampling", "Terms"]
 
 @dataclass(frozen=True)
 class Terms:
-    """Who asks, and how long they wait. Times in seconds; None for the server's own limit, which is the most."""
+    """Who asks, and how long they wait. Times in seconds; None for the server's own limits, which are the most."""
 
     user: str
     owner: str = "local"
@@ -26,6 +26,8 @@ class Terms:
     detached: bool = False
     queue_timeout_s: float | None = None
     run_timeout_s: float | None = None
+    #: For waiting and running together; None for no such limit.
+    timeout_s: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from jobs import events
 from jobs.attempt import Attempt
+from jobs.fault_points import reach
 from jobs.host import EngineHost
 from jobs.store import JobStore
 
@@ -38,9 +39,11 @@ def enter(slot: Slot) -> None:
 def run_job(job_id: str) -> None:
     """RQ's job function. Blocks until the job's end is written, or the job was handed back."""
     slot: Slot = _current.slot
+    reach("picked")
     job = slot.store.claim(slot.engine, job_id, slot.worker, slot.host.device)
     if job is None:
         return
+    reach("claimed")
     text, tokens = events.produced(slot.store.redis, job.id) if job.attempt > 1 else ("", ())
     attempt = Attempt(job, text, tokens)
     slot.host.submit(attempt)

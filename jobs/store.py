@@ -31,6 +31,11 @@ LIST_TTL_S = 30 * 86_400
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 _NAMES = ("submit", "pick", "claim", "publish", "finish", "cancel", "crash", "requeue", "repop", "position")
+#: The first line of a script. A Redis that is full lets the jobs it has go on and end, and takes no further one.
+#: See "Script flags" in Redis' documentation of EVAL.
+ALLOW_OOM = "#!lua flags=allow-oom\n"
+_FLAGS = {"submit": "#!lua\n"}
+
 NO_LIMITS = UserLimits()
 #: Users looked at one by one for a queue position.
 POSITION_USERS = 1000
@@ -62,7 +67,7 @@ class JobStore:
         self.redis = redis
         common = fairness.script(batch_share) + limits.script() + (_SCRIPTS / "common.lua").read_text()
         self._scripts = {
-            name: redis.register_script(common + (_SCRIPTS / f"{name}.lua").read_text())
+            name: redis.register_script(_FLAGS.get(name, ALLOW_OOM) + common + (_SCRIPTS / f"{name}.lua").read_text())
             for name in _NAMES
         }
 

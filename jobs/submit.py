@@ -53,6 +53,7 @@ class Submitter:
         Raises `JobRefused` with the field at fault.
         """
         limits, now = self._limits, now_ms()
+        queue_timeout_s = _least(terms.queue_timeout_s, terms.timeout_s)
         job_id = new_id("job")
         model = self._models.get(request.model, "llm" if isinstance(request, GenerateRequest) else "embed")
         try:
@@ -74,7 +75,8 @@ class Submitter:
             lane=terms.lane,
             prompt_tokens=prompt_tokens,
             created_ms=now,
-            queue_deadline_ms=now + _milliseconds(terms.queue_timeout_s, limits.queue_timeout_s),
+            queue_deadline_ms=now + _milliseconds(queue_timeout_s, limits.queue_timeout_s),
+            deadline_ms=0 if terms.timeout_s is None else now + int(1000 * terms.timeout_s),
             ttl_s=limits.result_ttl_s if terms.detached else limits.reply_ttl_s,
             run_timeout_ms=_milliseconds(terms.run_timeout_s, limits.run_timeout_s),
             metadata=dict(terms.metadata),
@@ -134,6 +136,10 @@ def embed_task(job_id: str, request: EmbedRequest, model: OfferedModel) -> tuple
         raise PromptTooLong(counts[too_long], limit, request.param, what=f"Text {too_long}")
     kept = tuple(min(count, limit) for count in counts)
     return EmbedTask(job_id, texts, kept), sum(kept)
+
+
+def _least(*times_s: float | None) -> float | None:
+    return min((time_s for time_s in times_s if time_s is not None), default=None)
 
 
 def _milliseconds(asked_s: float | None, limit_s: float) -> int:

@@ -17,7 +17,7 @@ from rq.timeouts import BaseDeathPenalty
 
 from jobs import keys
 from jobs.config import WorkerConfig
-from jobs.connection import connect
+from jobs.connection import connect, connect_rq
 from jobs.host import EngineHost
 from jobs.process_name import process_name
 from jobs.record import new_id
@@ -149,7 +149,7 @@ def run_worker(config: WorkerConfig) -> int:
 def _serve_slot(config: WorkerConfig, host: EngineHost, store: JobStore, worker: str) -> None:
     """A slot's thread: an RQ worker, made anew when RQ's loop gives up (after a long absence of Redis, say)."""
     while not EngineQueue.stopping.is_set():
-        connection = connect(config.redis_url, decode=False, resend=False)
+        connection = connect_rq(config.redis_url)
         try:
             rq_worker = EngineWorker(
                 [engine_queue(connection, config.engine.kind)],
