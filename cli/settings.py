@@ -146,13 +146,20 @@ class Settings:
         unit="tokens", minimum=1, maximum=131072)
     npu_min_response_tokens: int = _engine(
         512, "Answer length an NPU model is compiled for.", unit="tokens", minimum=1, maximum=131072)
+    npu_prefill_hint: str = _engine(
+        "DYNAMIC", "How an NPU reads prompts; STATIC compiles one size.", choices=("DYNAMIC", "STATIC"))
+    npu_generate_hint: str = _engine(
+        "FAST_COMPILE", "What an NPU's compilation aims at; BEST_PERF makes the first start longer.",
+        choices=("FAST_COMPILE", "BEST_PERF"))
+    reproducible: bool = _engine(
+        False, "Make a greedy answer the same whatever runs beside it (f32 throughout); slower, and not on an NPU.")
     llm_properties: str = _engine(
         "", "OpenVINO properties for the chat engine, over its own; for experts.",
         pattern=r"(\{.*\})?", allowed="a JSON object, or nothing")
     engine_start_timeout_s: float = _engine(
         600.0, "Time an engine has to load its model.", unit="s", minimum=1, maximum=86400)
     engine_grace_s: float = _engine(
-        10.0, "Time an engine has to drop a job at its deadline or cancel, one step at most, before it counts as hung "
+        30.0, "Time an engine has to drop a job at its deadline or cancel, one step at most, before it counts as hung "
         "and is killed.", unit="s", minimum=1, maximum=86400)
     backend: str = _engine(
         "genai", "Engine to run; fake needs no model: it is for trying the queue and for tests.",

@@ -41,6 +41,11 @@ class EngineSpec:
     prefix_caching: bool = False
     npu_max_prompt_tokens: int = 1800
     npu_min_response_tokens: int = 512
+    #: How an NPU's pipeline is compiled; GenAI's PREFILL_HINT and GENERATE_HINT.
+    npu_prefill_hint: str = "DYNAMIC"
+    npu_generate_hint: str = "FAST_COMPILE"
+    #: Whether an answer must not depend on what runs beside it; slower.
+    reproducible: bool = False
     #: Where compiled models are kept between starts; empty for nowhere.
     cache_dir: str = ""
     #: OpenVINO properties added to (and winning over) the engine's own.

@@ -11,6 +11,7 @@ import openvino_genai as genai
 
 from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
 from engines.devices import family
+from engines.properties import properties_for
 
 #: Texts are padded to the longest of their batch, so what a batch costs is its padded tokens. The figure is the
 #: best of those tried on MiniLM, about four times the throughput of one text at a time.
@@ -59,7 +60,8 @@ class TextEmbedder(Engine):
         if self._one_by_one:
             config.batch_size = 1
             config.pad_to_max_length = True
-        self._pipeline = genai.TextEmbeddingPipeline(self._spec.path, device, config, **self._spec.properties)
+        properties = properties_for(self._spec, device)
+        self._pipeline = genai.TextEmbeddingPipeline(self._spec.path, device, config, **properties)
         progress("warming up")
         self._pipeline.embed_documents(["warm-up"])
         return self._spec.slots or DEFAULT_SLOTS

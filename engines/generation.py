@@ -8,6 +8,7 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 
+from engines import special_tokens
 from engines.base import GenerateTask, Sampling
 from engines.errors import PromptError
 
@@ -55,8 +56,7 @@ def input_ids(tokenizer: genai.Tokenizer, task: GenerateTask, limit: int) -> lis
     """
     prompt = list(task.prompt_ids)
     if not prompt:
-        encoded = tokenizer.encode(task.prompt, add_special_tokens=task.add_special_tokens)
-        prompt = encoded.input_ids.data[0].tolist()
+        prompt = special_tokens.encode(tokenizer, task.prompt, task.add_special_tokens)
     ids = [*prompt, *task.resume]
     if len(ids) >= limit and task.resume:
         raise PromptError(f"The answer cannot be continued here behind {len(ids)} tokens; {limit - 1} is the most.")

@@ -15,6 +15,7 @@ from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadP
 from engines.detokenizer import TextStream, advance_all, finish_all
 from engines.errors import reason_of
 from engines.generation import WARM_UP, as_tensor, input_ids, to_config
+from engines.properties import properties_for
 
 DEFAULT_SLOTS = 8
 
@@ -69,12 +70,11 @@ class BatchingLLM(Engine):
         self._slots = spec.slots or DEFAULT_SLOTS
 
     def load(self, device: str, progress: LoadProgress) -> int:
-        properties = {"CACHE_DIR": self._spec.cache_dir} if self._spec.cache_dir else {}
         self._pipeline = genai.ContinuousBatchingPipeline(
             self._spec.path,
             self._scheduler(),
             device,
-            {**properties, **self._spec.properties},
+            properties_for(self._spec, device),
             tokenizer.PROPERTIES,
         )
         self._tokenizer = self._pipeline.get_tokenizer()

@@ -17,6 +17,7 @@ from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadP
 from engines.detokenizer import TextStream, advance_all, finish_all
 from engines.errors import reason_of
 from engines.generation import WARM_UP, as_tensor, input_ids, to_config
+from engines.properties import properties_for
 
 #: How long `step()` waits for a token before it lets its owner look for commands.
 STEP_WAIT_S = 0.05
@@ -50,14 +51,8 @@ class SerialLLM(Engine):
         self._thread: threading.Thread | None = None
 
     def load(self, device: str, progress: LoadProgress) -> int:
-        spec = self._spec
-        properties = {
-            "MAX_PROMPT_LEN": spec.npu_max_prompt_tokens,
-            "MIN_RESPONSE_LEN": spec.npu_min_response_tokens,
-            **({"CACHE_DIR": spec.cache_dir} if spec.cache_dir else {}),
-            **spec.properties,
-        }
-        self._pipeline = genai.LLMPipeline(spec.path, device, **properties)
+        properties = properties_for(self._spec, device)
+        self._pipeline = genai.LLMPipeline(self._spec.path, device, **properties)
         self._compiled_tokens = int(properties["MAX_PROMPT_LEN"]) + int(properties["MIN_RESPONSE_LEN"])
         self._tokenizer = self._pipeline.get_tokenizer()
         self._defaults = self._pipeline.get_generation_config()

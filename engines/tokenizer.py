@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from engines import special_tokens
 from engines.errors import PromptError, reason_of
 
 #: Characters encoded in one go: a few ms at most.
@@ -25,7 +26,8 @@ class PromptTokenizer(Protocol):
     """What the way to the queue needs of a model's tokenizer. Thread-safe."""
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The prompt that the model's chat template makes of a conversation. Raises `PromptError`."""
+        """The prompt that the model's chat template makes of a conversation, to be given to `count` and `encode` as it
+        is: what looks like special tokens in the messages is marked not to be read so. Raises `PromptError`."""
 
     def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:
         """Tokens in each text: exact up to `SLICE_CHARS` characters, else within a few. Of a longer text than `limit`
@@ -48,6 +50,7 @@ class ModelTokenizer:
         import openvino_genai
 
         self._tokenizer = openvino_genai.Tokenizer(str(path), **PROPERTIES)
+        self._special_tokens = special_tokens.special_tokens(self._tokenizer)
         self._cuts_at = self._find_cut()
 
     def _find_cut(self) -> int:
@@ -57,11 +60,12 @@ class ModelTokenizer:
         return five if five == six else sys.maxsize
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        safe = [m if self._special_tokens is None else special_tokens.broken(m, self._special_tokens) for m in messages]
         try:
-            prompt: str = self._tokenizer.apply_chat_template([dict(m) for m in messages], add_generation_prompt=True)
+            prompt: str = self._tokenizer.apply_chat_template([dict(m) for m in safe], add_generation_prompt=True)
         except Exception as error:
             raise PromptError(f"The model's chat template does not take these messages: {reason_of(error)}") from error
-        return prompt
+        return special_tokens.rendered(prompt)
 
     def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:
         counts: list[int] = []
@@ -84,6 +88,8 @@ class ModelTokenizer:
         return total
 
     def _lengths(self, texts: list[str], special: bool) -> list[int]:
+        if len(texts) == 1 and special_tokens.BREAK in texts[0]:
+            return [len(special_tokens.encode(self._tokenizer, texts[0], special))]
         mask = self._tokenizer.encode(texts, add_special_tokens=special).attention_mask.data
         lengths = [int(length) for length in mask.sum(axis=1)]
         return lengths if any(texts) else lengths[:1] * len(texts)  # Several empty texts are one to OpenVINO.
@@ -91,7 +97,7 @@ class ModelTokenizer:
     def encode(self, text: str, special: bool = False) -> tuple[int, ...] | None:
         if len(text) > SLICE_CHARS:
             return None
-        ids = self._tokenizer.encode(text, add_special_tokens=special).input_ids.data[0].tolist()
+        ids = special_tokens.encode(self._tokenizer, text, special)
         return tuple(ids) if len(ids) < self._cuts_at else None
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -17,6 +17,6 @@ class WorkerConfig:
     #: Time for a model to load or compile before its process is taken for hung. Seconds.
     engine_start_timeout_s: float = 600.0
     #: What an engine gets to drop a task it was told to drop (a step, at most) before it counts as hung. Seconds.
-    engine_grace_s: float = 10.0
+    engine_grace_s: float = 30.0
     #: What the batch lane gets while interactive jobs wait.
     batch_share: float = BATCH_SHARE

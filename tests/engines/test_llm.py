@@ -11,8 +11,6 @@ from engines.llm_serial import SerialLLM
 from tests.engines.driving import run
 
 FOLDER = str(Path(__file__).parents[1] / "fixtures" / "models" / "tiny-llama")
-#: With these the same prompt gives the same text, alone or among others.
-REPRODUCIBLE = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 #: GenAI's own way to run the NPU's pipeline without an NPU.
 EMULATED = {"NPU_USE_NPUW": "YES", "NPUW_DEVICES": "CPU", "NPUW_ONLINE_PIPELINE": "NONE"}
 GREEDY = Sampling(40, temperature=0.0, ignore_eos=True)
@@ -21,7 +19,7 @@ PROMPTS = ["Hello", "The capital of France is", "one two three", "def main(args)
 
 @pytest.fixture(scope="module")
 def batching():
-    spec = EngineSpec("llm", "tiny", FOLDER, context_tokens=2048, slots=8, properties=REPRODUCIBLE, max_step_tokens=64)
+    spec = EngineSpec("llm", "tiny", FOLDER, context_tokens=2048, slots=8, reproducible=True, max_step_tokens=64)
     engine = BatchingLLM(spec)
     assert engine.load("CPU", lambda text: None) == 8
     return engine

@@ -1,0 +1,72 @@
+"""Keeps a caller's text from being read as a model's special tokens.
+
+A tokenizer reads `<|im_end|>` as the token that ends a turn wherever it stands, so a user could write the system's next
+words. Before a chat template is put around it, such a text is broken with `BREAK` behind its first character; the
+rendered prompt is then encoded piece by piece. The model reads the same characters, spelled with ordinary tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+#: A noncharacter, which Unicode keeps for such uses: no text that is meant for others has it.
+BREAK = "\ufdd0"
+#: As templates that write JSON may spell it.
+_ESCAPED_BREAK = r"\ufdd0"
+
+_DECODED_AT_ONCE = 4096
+
+
+def special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
+    """The special tokens of a GenAI tokenizer: those that decoding leaves out. None for one without a detokenizer,
+    which no chat goes through. Takes 50 ms for 50,000 tokens."""
+    try:
+        ids = list(tokenizer.get_vocab().values())
+    except RuntimeError:
+        return None
+    hidden = [token for token, text in zip(ids, _decode(tokenizer, ids), strict=True) if text == ""]
+    texts = {text for text in _decode(tokenizer, hidden, skip_special_tokens=False) if len(text) > 1}
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None
+
+
+def _decode(tokenizer: Any, ids: list[int], **options: Any) -> list[str]:
+    texts: list[str] = []
+    for start in range(0, len(ids), _DECODED_AT_ONCE):
+        texts += tokenizer.decode([[token] for token in ids[start : start + _DECODED_AT_ONCE]], **options)
+    return texts
+
+
+def broken(value: Any, tokens: re.Pattern[str]) -> Any:
+    """A message or whatever is in it, with every special token in its texts broken."""
+    if isinstance(value, str):
+        return _broken_text(value, tokens)
+    if isinstance(value, Mapping):
+        return {broken(name, tokens): broken(each, tokens) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [broken(each, tokens) for each in value]
+    return value
+
+
+def _broken_text(text: str, tokens: re.Pattern[str]) -> str:
+    if BREAK in text:
+        text = text.replace(BREAK, "")
+    # What is left of one token may hold another.
+    while tokens.search(text):
+        text = tokens.sub(lambda found: found[0][0] + BREAK + found[0][1:], text)
+    return text
+
+
+def rendered(prompt: str) -> str:
+    """A prompt as its template wrote it, with each break as it was."""
+    return prompt.replace(_ESCAPED_BREAK, BREAK)
+
+
+def encode(tokenizer: Any, text: str, special: bool) -> list[int]:
+    """A prompt's tokens; those that the tokenizer adds by itself, with `special`, at the beginning only."""
+    ids: list[int] = []
+    for number, piece in enumerate(text.split(BREAK)):
+        if piece or number == 0:
+            ids += tokenizer.encode(piece, add_special_tokens=special and number == 0).input_ids.data[0].tolist()
+    return ids
