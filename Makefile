@@ -10,7 +10,7 @@ KEY := $(shell cat requirements.lock pyproject.toml | { sha256sum 2>/dev/null ||
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test lint bench fairness faults lock clean
+.PHONY: help venv serve test lint bench fairness faults soak lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -38,7 +38,10 @@ fairness: $(STAMP) ## prove and measure the fair order (full counts), draw docs/
 
 faults: $(STAMP) ## kill, stop and starve everything, at full count (an hour or more)
 	$(BIN)/npu-proxy pull $(TEST_MODELS)
-	$(BIN)/python -m pytest tests/faults --full
+	$(BIN)/python -m pytest tests/faults --full -o faulthandler_timeout=0
+
+soak: $(STAMP) ## an hour of everything at once: errors, memory, keys (bench/soak.py)
+	@$(BIN)/python -m bench.soak
 
 lock: ## choose the newest allowed versions and write requirements.lock
 	$(PYTHON) -m venv $(VENV)-lock

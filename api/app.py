@@ -6,6 +6,7 @@ from flask import Flask
 
 from api import auth, errors, guard, headers, metrics
 from api.config import ApiConfig
+from api.reaping import start_reaping
 from api.routes import health, jobs, ollama, openai
 from api.services import make_services
 from jobs.users import UserStore
@@ -20,6 +21,7 @@ def create_app(config: ApiConfig) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # It would answer with a redirect, in HTML.
     app.extensions["npu_proxy"] = services = make_services(config)
+    metrics.limit_labels(app)
     headers.register(app)
     errors.register(app)
     guard.register(app, config.host)
@@ -27,4 +29,5 @@ def create_app(config: ApiConfig) -> Flask:
     for routes in (openai, ollama, jobs, health):
         app.register_blueprint(routes.blueprint)
     metrics.register(app, services)
+    start_reaping(services.store, config.models)
     return app

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from flask import Flask, Response, g, jsonify, request
 from marshmallow import ValidationError
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from api import headers
@@ -54,6 +54,14 @@ class TooBusy(Exception):
 
 class LostSight(Exception):
     """Redis has been away for long while a caller waited: the accepted job may still run."""
+
+
+class ServerStops(Exception):
+    """This process is about to end. The accepted job `job_id` runs on; without one nothing was accepted."""
+
+    def __init__(self, job_id: str = "") -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
 
 
 class JobEnded(Exception):
@@ -105,11 +113,20 @@ def problem_of(error: Exception) -> Problem:
         case TooBusy():
             text, ollama = "All places for waiting requests are taken.", (503, OLLAMA_BUSY)
             return Problem(503, text, "server_error", "busy", headers=RETRY, ollama=ollama)
+        case OutOfMemoryError():
+            log.error("Redis is full and takes no further job: %s", error)
+            text = "The queue's memory is full. Try again when some jobs have ended."
+            return Problem(503, text, "server_error", "out_of_memory", headers=RETRY)
         case RedisError():
             log.warning("Redis is away: %s", error)
             return Problem(503, "The queue is away for the moment.", "server_error", "unavailable", headers=RETRY)
         case LostSight():
             text = "The queue is away for the moment; the job may still run."
+            return Problem(503, text, "server_error", "unavailable", headers=NO_RETRY)
+        case ServerStops():
+            if not error.job_id:
+                return Problem(503, "The server stops.", "server_error", "unavailable", headers=RETRY)
+            text = f"The server stops; the job runs on as {error.job_id}."
             return Problem(503, text, "server_error", "unavailable", headers=NO_RETRY)
         case JobEnded():
             return job_problem(error.job)

@@ -52,11 +52,11 @@ def of_wait(waits: Outlook | None) -> dict[str, str]:
 def of_quota(admission: Admission, limits: UserLimits) -> dict[str, str]:
     """What is left of the caller's minute, by OpenAI's names; nothing of what has no limit."""
     known = {}
-    if limits.requests_per_minute:
+    if limits.requests_per_minute and admission.requests_left is not None:
         known["x-ratelimit-limit-requests"] = str(limits.requests_per_minute)
         known["x-ratelimit-remaining-requests"] = str(max(0, admission.requests_left))
         known["x-ratelimit-reset-requests"] = _duration(admission.requests_reset_s)
-    if limits.tokens_per_minute:
+    if limits.tokens_per_minute and admission.tokens_left is not None:
         known["x-ratelimit-limit-tokens"] = str(limits.tokens_per_minute)
         known["x-ratelimit-remaining-tokens"] = str(max(0, admission.tokens_left))
         known["x-ratelimit-reset-tokens"] = _duration(admission.tokens_reset_s)

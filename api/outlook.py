@@ -18,17 +18,19 @@ class Outlook:
 
     #: 1 for the next.
     position: int
-    #: To 0.1 s; None when it is not known how fast jobs end.
+    #: To 0.1 s; None when it is not known how fast jobs end, or when one of the user's own must end first.
     wait_s: float | None
 
 
 def outlook(at: Services, job: Job) -> Outlook | None:
-    """How it looks for a job; None when it does not wait. One round trip or two, and no error when Redis is away: None
-    then, too, as the job is accepted, and what is told of it is no reason to fail."""
+    """How it looks for a job; None when it does not wait. Up to three round trips, and no error when Redis is away:
+    None then, too, as the job is accepted, and what is told of it is no reason to fail."""
     try:
         position = at.store.position(job)
         if position is None:
             return None
+        if not at.store.may_run(job):
+            return Outlook(position, None)
         running = int(at.store.redis.zcard(keys.leases(job.engine)))
     except RedisError:
         return None

@@ -10,13 +10,14 @@ from typing import Any, NoReturn
 from flask import Response, g, jsonify, request
 from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
+from redis.exceptions import ConnectionError, TimeoutError
 
 from api import headers
 from api.auth import caller
 from api.dialects import ollama, openai
 from api.dialects.base import Body, Operation
 from api.dialects.jobs import job_object
-from api.errors import ApiError, JobEnded
+from api.errors import ApiError, JobEnded, ServerStops
 from api.outlook import outlook
 from api.services import services
 from api.streaming import answer_stream
@@ -97,9 +98,16 @@ def accept(job: Job) -> Response:
 
 
 def enqueue(job: Job) -> None:
-    """Accept a prepared job within its caller's limits; the answer's headers tell what is left. Raises `TryLater`."""
+    """Accept a prepared job within its caller's limits; the answer's headers tell what is left. Raises `TryLater`,
+    `ServerStops`, and redis's errors: the caller will then ask again, so what may have been accepted is cancelled."""
+    if services().stopping.is_set():
+        raise ServerStops
     reach("prepared")
-    g.admission = services().submitter.enqueue(job, caller().limits)
+    try:
+        g.admission = services().submitter.enqueue(job, caller().limits)
+    except (ConnectionError, TimeoutError):
+        services().unwanted.cancel_later(job)
+        raise
     reach("submitted")
 
 

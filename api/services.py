@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from flask import current_app
 from redis.exceptions import RedisError
 
 from api.config import ApiConfig
+from api.unwanted import Unwanted
 from jobs import reports
-from jobs.connection import connect
+from jobs.connection import connect_impatient
 from jobs.hub import EventHub
 from jobs.models import OfferedModels, offer_all
 from jobs.reports import Report
@@ -36,6 +37,9 @@ class Services:
     workers: WorkersView
     #: Counts down the requests that may wait or stream at once.
     places: threading.BoundedSemaphore
+    unwanted: Unwanted
+    #: Set when this process is about to end: whoever waits then is told so, and nobody's job is cancelled for it.
+    stopping: threading.Event = field(default_factory=threading.Event)
 
 
 class WorkersView:
@@ -48,31 +52,35 @@ class WorkersView:
         self._read_at = 0.0
 
     def __call__(self) -> Sequence[Report]:
-        """The reports; the last known ones while Redis is away."""
-        with self._lock:
-            if time.monotonic() - self._read_at >= REPORTS_AGE_S:
-                try:
-                    self._reports = reports.read_all(self._store.redis)
-                except RedisError:
-                    pass  # The request itself will meet Redis, and say so.
+        """The reports; the last known ones while Redis is away, or while another reads: a Redis that stands still keeps
+        nobody waiting but who asks it."""
+        late = time.monotonic() - self._read_at >= REPORTS_AGE_S
+        if late and self._lock.acquire(blocking=not self._read_at):
+            try:
+                self._reports = reports.read_all(self._store.redis)
+            except RedisError:
+                pass  # The request itself will meet Redis, and say so.
+            finally:
                 self._read_at = time.monotonic()
-            return self._reports
+                self._lock.release()
+        return self._reports
 
 
 def make_services(config: ApiConfig) -> Services:
     """Connect to Redis (at the first command) and load the tokenizers; blocks for seconds. Raises `ModelError`."""
-    redis = connect(config.redis_url)
+    redis = connect_impatient(config.redis_url)
     store = JobStore(redis)
     models = offer_all(config.model_root, config.models, config.backend)
     workers = WorkersView(store)
     return Services(
         config=config,
         store=store,
-        hub=EventHub(redis, connect(config.redis_url, blocking=True)),
+        hub=EventHub(redis, connect_impatient(config.redis_url)),
         models=models,
         submitter=Submitter(store, models, config.limits, workers),
         workers=workers,
         places=threading.BoundedSemaphore(config.max_waiting),
+        unwanted=Unwanted(store),
     )
 
 

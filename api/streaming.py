@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from api.dialects.base import Stream
 from api.dialects.jobs import sse
-from api.errors import LostSight, job_problem, problem_of
+from api.errors import LostSight, ServerStops, job_problem, problem_of
 from api.outlook import outlook
 from api.services import Services
 from api.waiting import ClientGone, Waiter
@@ -51,7 +51,7 @@ def answer_stream(waiter: Waiter, stream: Stream, at: Services) -> Closing:
                 elif event.name == "token" and (text := event.json()["text"]):
                     yield stream.token(text)
             job = waiter.final()
-        except LostSight as error:
+        except (LostSight, ServerStops) as error:
             yield stream.error(problem_of(error))
             return
         yield stream.end(job) if job.state in ("completed", "incomplete") else stream.error(job_problem(job))
@@ -68,7 +68,7 @@ def event_stream(waiter: Waiter, at: Services, note: str = "") -> Closing:
         try:
             for event in waiter.events():
                 yield f": {waiting_note(at, waiter.job)}\n\n" if event is None else sse(event)
-        except LostSight as error:
+        except (LostSight, ServerStops) as error:
             yield f": {problem_of(error).message}\n\n"
 
     return Closing(waiter, chunks())

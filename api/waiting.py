@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import threading
@@ -14,10 +15,9 @@ from typing import Any
 from flask import request
 from redis.exceptions import RedisError
 
-from api.errors import LostSight, TooBusy
+from api.errors import LostSight, ServerStops, TooBusy
 from api.services import Services
 from jobs.events import START, Event
-from jobs.fault_points import reach
 from jobs.hub import Follower
 from jobs.record import Job
 from jobs.store import now_ms
@@ -30,6 +30,8 @@ SEND_WAIT_S = 30
 AWAY_S = 20.0
 #: An event in time is worth waiting for before headers go out, so that they can tell queue time and device. Seconds.
 START_WAIT_S = 0.5
+#: The event by which Linux tells that a client hung up, even behind bytes that nobody has read; elsewhere a read tells.
+_HUNG_UP: int = getattr(select, "POLLRDHUP", 0)
 
 
 class ClientGone(Exception):
@@ -39,7 +41,8 @@ class ClientGone(Exception):
 class Waiter:
     """Follows one job for one client. Closes itself when the job is done; `close` it in every other case.
 
-    With `cancel_on_leave` the job is cancelled if its client leaves before its end.
+    With `cancel_on_leave` the job is cancelled if its client leaves before its end. That this process ends is no
+    client's leaving: the job runs on.
     """
 
     def __init__(self, services: Services, job: Job, *, cancel_on_leave: bool, after: str = START) -> None:
@@ -65,7 +68,7 @@ class Waiter:
             raise
 
     def events(self) -> Iterator[Event | None]:
-        """The job's events; None after `keepalive_s` of silence. Raises `ClientGone` and `LostSight`."""
+        """The job's events; None after `keepalive_s` of silence. Raises `ClientGone`, `LostSight` and `ServerStops`."""
         keepalive_s = self._services.config.keepalive_s
         spoke = looked = time.monotonic()
         for event in self._events:
@@ -76,6 +79,9 @@ class Waiter:
                 looked = now
                 if client_gone(self._socket):
                     raise ClientGone
+            if self._services.stopping.is_set() and not self._done:
+                self._cancel_on_leave = False
+                raise ServerStops(self.job.id)
             if event is not None:
                 yield event
                 spoke = time.monotonic()
@@ -127,11 +133,15 @@ class Waiter:
         return self.final()
 
     def final(self) -> Job:
-        """The job's record after its last event. Raises `LostSight`."""
-        try:
-            return self._services.store.get(self.job.id) or self.job
-        except RedisError as error:
-            raise LostSight from error
+        """The job's record after its last event; waits for a Redis that is away. Raises `LostSight`."""
+        give_up_at = time.monotonic() + AWAY_S
+        while True:
+            try:
+                return self._services.store.get(self.job.id) or self.job
+            except RedisError as error:
+                if time.monotonic() > give_up_at:
+                    raise LostSight from error
+                time.sleep(LOOK_S)
 
     def close(self) -> None:
         """Give the place back; if the job is not done, its client has left. Any number of times, from any thread."""
@@ -139,11 +149,7 @@ class Waiter:
             self._stack.close()
             if self._cancel_on_leave and not self._done:
                 self._done = True
-                try:
-                    self._services.store.cancel(self.job)
-                    reach("cancelled")
-                except RedisError:
-                    pass  # Its run deadline ends it, or the next worker.
+                self._services.unwanted.cancel(self.job)
 
 
 class _place(AbstractContextManager[None]):
@@ -159,11 +165,15 @@ class _place(AbstractContextManager[None]):
 
 
 def client_gone(connection: Any) -> bool:
-    """Whether a client has closed its side. A WSGI server tells this only at the second write after it, so the
-    socket itself is asked; False where there is none (tests without a server)."""
+    """Whether a client has closed its side, or the half of it that sends. A WSGI server tells this only at the second
+    write after it, so the socket itself is asked; False where there is none (tests without a server)."""
     if connection is None:
         return False
     try:
+        if _HUNG_UP:
+            poll = select.poll()
+            poll.register(connection, _HUNG_UP)
+            return bool(poll.poll(0))
         return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
     except (BlockingIOError, InterruptedError):
         return False

@@ -2,8 +2,8 @@
 
 It answers every prompt with numbered words (" 1 2 3 …", one token each, token n being the word n), so that a lost
 or repeated token shows in the text. A prompt's words may command it, for fault tests: `fake:crash` ends the process
-with SIGSEGV before its third token (a job continued behind that runs on), `fake:hang` stops stepping for ever,
-`fake:end=N` ends by itself after N tokens.
+with SIGSEGV before its third token (a job continued behind that runs on), `fake:break` raises there, `fake:hang` stops
+stepping for ever, `fake:end=N` ends by itself after N tokens.
 Token counts are words, in `engines.tokenizer.FakeTokenizer` too.
 """
 
@@ -83,6 +83,8 @@ class FakeEngine(Engine):
         running.made += 1
         if "fake:crash" in task.prompt and running.made == CRASH_AT_TOKEN:
             os.kill(os.getpid(), signal.SIGSEGV)
+        if "fake:break" in task.prompt and running.made == CRASH_AT_TOKEN:
+            raise RuntimeError("broken, as the prompt told it to")
         while "fake:hang" in task.prompt:
             signal.pause()
         text = f" {running.made}"

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 
@@ -71,13 +72,17 @@ def main() -> None:
     # Ctrl-C goes to the whole terminal group; when to end is the worker's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(socket.socket(fileno=fd).detach())
+    code = 0
     try:
         serve(connection)
     except (EOFError, ConnectionError):
         pass
+    except Exception:
+        traceback.print_exc()
+        code = 1
     # Skips the destructors of OpenVINO, which can take seconds or hang; nothing is left to save.
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Messages between a worker and its engine process: one JSON object a frame, over a socket pair.
 
-Worker → engine: `load` (the spec), `submit`, `cancel`. Engine → worker: `progress`, `ready`, `failed`, `step`.
+Worker → engine: `load` (the spec), `submit`, `cancel`. Engine → worker: `progress`, `ready`, `failed`, `step`,
+`cancelled`.
 Framing is `multiprocessing.connection.Connection`'s (length-prefixed bytes); nothing is pickled.
 """
 

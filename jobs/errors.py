@@ -71,7 +71,7 @@ def refusal(admission: Admission, limits: UserLimits, most_waiting: int, tokens:
             return QuotaUsedUp(f"{text} Try again in {admission.retry_after_s} s.", admission)
         case "tokens":
             text = f"Your limit is {limits.tokens_per_minute} tokens a minute, and this request may need {tokens}"
-            text += f" (its prompt and its longest answer); {max(0, admission.tokens_left)} are left."
+            text += f" (its prompt and its longest answer); {max(0, admission.tokens_left or 0)} are left."
             if tokens > limits.tokens_per_minute:
                 return QuotaUsedUp(text + " Ask for a shorter answer, or send less.", admission)
             return QuotaUsedUp(f"{text} Try again in {admission.retry_after_s} s.", admission)

@@ -38,7 +38,7 @@ log = logging.getLogger("npu_proxy.worker")
 #: How often running jobs are looked after while their engine says nothing: cancel, deadline, lease. Seconds.
 TICK_S = 0.1
 REPORT_S = 1.0
-#: Pause before a crashed engine is started again: the first, doubled at each crash in a row up to the longest. Seconds.
+#: Pause before a crashed engine starts again: the first, doubled at each crash without a token since. Seconds.
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 #: Pause between two tries to reach Redis with what a step brought. Seconds.
@@ -113,13 +113,19 @@ class EngineHost:
     def _turn(self) -> None:
         if self._engine is None and time.monotonic() >= self._start_at:
             self._start_engine()
-        ready = {fd for fd, _ in self._poll.poll(TICK_S * 1000)}
+        ready = {fd for fd, _ in self._poll.poll(self._tick_ms())}
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)
             self._take_new()
         if self._engine is not None and self._engine.connection.fileno() in ready:
             self._hear(self._engine)
         self._look_after()
+
+    def _tick_ms(self) -> float:
+        """How long to listen before running jobs are looked after: no longer than to the next deadline."""
+        deadlines = [a.job.run_deadline_ms for a in self._running.values() if a.ending is None]
+        next_s = (min(deadlines) - now_ms()) / 1000 if deadlines else TICK_S
+        return 1000 * min(TICK_S, max(0.0, next_s))
 
     def _wake(self) -> None:
         try:
@@ -144,6 +150,8 @@ class EngineHost:
             return
         if kind == "step":
             updates = [u for u in wire.updates_from(body) if u.id in self._running]
+            if updates:
+                self._pause_s = FIRST_PAUSE_S  # It works: its next crash is not one of a row.
             for update in updates:
                 self._running[update.id].take(update)
             self._flush(self._running[update.id] for update in updates)
@@ -173,7 +181,8 @@ class EngineHost:
             self._on_ready(facts.slots)
 
     def _engine_died(self, grace_s: float = 0.0) -> None:
-        """Start it again after a pause. Its jobs go on from their tokens, but for those it has now died under twice."""
+        """Start it again after a pause. Its jobs go on from their tokens, but for those it has now died under twice: a
+        suspect among them is taken for the cause, and the crash counts for nobody else."""
         assert self._engine is not None
         self._poll.unregister(self._engine.connection)
         how = self._engine.end(grace_s)
@@ -188,8 +197,10 @@ class EngineHost:
         message = f"The engine crashed {MAX_CRASHES} times while this job was running; it is not tried again."
         under_it = [attempt for attempt in self._running.values() if attempt.given]
         crash = f"{self._name} {self._started_at}"
+        blamed = [attempt for attempt in under_it if attempt.suspect] or under_it
         for attempt in under_it:
             attempt.given, attempt.suspect = False, True
+        for attempt in blamed:
             crashes = self._persist(partial(self._store.count_crash, attempt.job, crash))
             reach("crash_counted")
             if crashes >= MAX_CRASHES:
@@ -199,12 +210,12 @@ class EngineHost:
 
     def _give(self, attempt: Attempt) -> None:
         """Hand an attempt to the engine, or leave it to be given when the engine is ready. Those that an engine died
-        under are given one at a time until each has shown a new token, so that the one it dies of takes no other along.
-        """
+        under are given one at a time, the next when the one before has shown a new token, so that the one it dies of is
+        known and takes no other along. Those that have shown theirs run on meanwhile: nobody waits for an end."""
         if self._engine is None or self._state != "ready" or attempt.ending is not None:
             return
         given = [a for a in self._running.values() if a.given]
-        if given and (attempt.suspect or any(a.suspect for a in given)):
+        if any(a.suspect for a in given):
             return
         if not given:
             self._heard_at = time.monotonic()  # Until now it had nothing to say.
@@ -246,8 +257,8 @@ class EngineHost:
     def _watch_engine(self) -> None:
         """Kill an engine that takes too long to load, that does not drop a task it was told to drop, or that has work
         and says nothing."""
-        if self._engine is None:
-            return
+        if self._engine is None or self._engine.connection.poll():
+            return  # One that has said something nobody has read yet, as when Redis was away, is not silent.
         if self._state != "ready":
             since, limit_s = self._started_at, self._config.engine_start_timeout_s
         elif self._unanswered:
@@ -257,6 +268,10 @@ class EngineHost:
         silent_s = time.monotonic() - since
         if silent_s > limit_s and (self._running or self._unanswered or self._state != "ready"):
             log.error("%s: the engine had been silent for %g s and is killed", self._spec.kind, limit_s)
+            if self._unanswered:
+                # The task it hangs in, or takes too long for, has been given up: the others had no part in it.
+                for attempt in self._running.values():
+                    attempt.given = False
             self._engine_died()
 
     def _withdraw(self, attempt: Attempt, ending: Ending) -> None:

@@ -27,6 +27,8 @@ RECHECK_S = 1.0
 CONFIRM_S = 1.0
 _RETRY_S = 0.5
 _WAIT_S = 60.0
+#: Nothing is published there; subscribing to it makes the connection.
+_NO_CHANNEL = "npu:live"
 
 
 class _Subscriber:
@@ -45,10 +47,14 @@ class _Subscriber:
 class EventHub:
     """Shares one pub/sub connection among a process's followers. Thread-safe; start it after a fork."""
 
-    def __init__(self, redis: Redis, blocking: Redis) -> None:
+    def __init__(self, redis: Redis, listening: Redis) -> None:
+        """`listening` makes the connection; with a time limit on its answers, one to a Redis that stands still ends."""
         self._redis = redis
-        self._pubsub = blocking.pubsub(ignore_subscribe_messages=False)
+        self._pubsub = listening.pubsub(ignore_subscribe_messages=False)
         self._lock = threading.Lock()
+        #: Whether the connection stands. Only the listening thread makes it: that may take long, and the lock is not
+        #: held meanwhile.
+        self._connected = False
         self._subscribers: dict[str, set[_Subscriber]] = {}
         self._thread = threading.Thread(target=self._listen, name="event-hub", daemon=True)
         self._started = False
@@ -68,11 +74,14 @@ class EventHub:
         with self._lock:
             others = self._subscribers.setdefault(channel, set())
             others.add(subscriber)
-            try:
-                self._pubsub.subscribe(channel)
-            except RedisError as error:
-                log.warning("cannot subscribe: %s", error)
-                subscriber.confirmed.set()  # Nothing to wait for; `_listen` meets the same error and tries again.
+            if self._connected:
+                try:
+                    self._pubsub.subscribe(channel)
+                except RedisError as error:
+                    log.warning("cannot subscribe: %s", error)
+                    self._connected = False
+            if not self._connected:
+                subscriber.confirmed.set()  # Nothing to wait for: `_listen` subscribes when it has connected.
             if not self._started:
                 self._started = True
                 self._thread.start()
@@ -84,19 +93,22 @@ class EventHub:
             if others:
                 return
             del self._subscribers[channel]
-            try:
-                self._pubsub.unsubscribe(channel)
-            except RedisError as error:
-                log.warning("cannot unsubscribe: %s", error)
+            if self._connected:
+                try:
+                    self._pubsub.unsubscribe(channel)
+                except RedisError as error:
+                    log.warning("cannot unsubscribe: %s", error)
 
     def _listen(self) -> None:
         while True:
             try:
+                if not self._connected:
+                    self._connect()
                 message = self._pubsub.get_message(timeout=_WAIT_S)
             except Exception as error:
                 log.warning("lost the event connection (%s), followers go on by the log", error)
+                self._connected = False
                 time.sleep(_RETRY_S)
-                self._subscribe_again()
                 continue
             if message is None:
                 continue
@@ -110,14 +122,15 @@ class EventHub:
                 for subscriber in subscribers:
                     subscriber.inbox.put(event)
 
-    def _subscribe_again(self) -> None:
-        """To all channels: redis-py forgets those whose SUBSCRIBE met a broken connection."""
+    def _connect(self) -> None:
+        """Blocks until the connection stands, then subscribes to all channels: redis-py forgets those whose SUBSCRIBE
+        met a broken connection."""
+        self._pubsub.reset()
+        self._pubsub.subscribe(_NO_CHANNEL)
         with self._lock:
-            try:
-                if self._subscribers:
-                    self._pubsub.subscribe(*self._subscribers)
-            except (RedisError, OSError):
-                pass  # So will the next read, which leads back here.
+            if self._subscribers:
+                self._pubsub.subscribe(*self._subscribers)
+            self._connected = True
 
 
 class Follower:

@@ -27,8 +27,8 @@ def channel(job_id: str) -> str:
 
 
 def owned_jobs(owner: str) -> str:
-    """Sorted set: an owner's job ids by creation, unix ms. Written and trimmed at submit; read by `GET /v1/jobs`,
-    which takes out ids whose record has expired. Expires a month after the newest."""
+    """Sorted set: an owner's job ids by creation, unix ms. Written and trimmed at submit; read by `GET /v1/jobs`;
+    both take out ids whose record has expired. Expires a month after the newest."""
     return f"npu:owner:{hashlib.sha256(owner.encode()).hexdigest()[:32]}:jobs"
 
 
@@ -39,8 +39,9 @@ def leases(engine: str) -> str:
 
 
 def queue_deadlines(engine: str) -> str:
-    """Sorted set: jobs of an engine kind that have not run yet, by the time their wait must end, unix ms. Written at
-    submit and by the scripts; read by the reaper. Holds queued jobs only."""
+    """Sorted set: waiting jobs of an engine kind by the time when they end even if no worker takes them, unix ms: the
+    end of their wait, or for those that ran already, a while after their run deadline. Written at submit and by the
+    scripts; read by the reapers. Holds queued jobs only."""
     return f"npu:deadlines:{engine}"
 
 
@@ -68,7 +69,7 @@ def user_key(user: str) -> str:
 
 def minute(user_key: str) -> str:
     """Hash: requests and tokens of a user's last minute by the second (`scheduler/scripts/limits.lua`), of users with a
-    limit on them. Written at submit and at a job's end; expires two minutes after the latest request."""
+    limit on them. Written at submit and at a job's end; expires two minutes after the latest that was accepted."""
     return f"npu:minute:{user_key}"
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
+import uuid
+from functools import cache
 from pathlib import Path
 
-_PID_NAMESPACE = Path("/proc/self/ns/pid")
+_PID_NAMESPACE, _BOOT_ID = Path("/proc/self/ns/pid"), Path("/proc/sys/kernel/random/boot_id")
 _NAME = re.compile(r"[a-z]+-(?P<machine>.+)-(?P<pid>[0-9]+)")
 
 
@@ -31,9 +34,12 @@ def is_dead(name: str) -> bool:
     return False
 
 
+@cache
 def _machine() -> str:
-    """The host's name, and the process namespace: containers may share the first, and count processes each anew."""
+    """The host's name, and where process ids count: hosts may share a name, and containers a host, each counting its
+    processes anew."""
     try:
-        return f"{socket.gethostname()}-{_PID_NAMESPACE.stat().st_ino}"
-    except OSError:  # Not on Linux.
-        return socket.gethostname()
+        counted_by = f"{_BOOT_ID.read_text()} {_PID_NAMESPACE.stat().st_ino}"
+    except OSError:  # Not on Linux: the network card's address, for want of better.
+        counted_by = str(uuid.getnode())
+    return f"{socket.gethostname()}-{hashlib.sha256(counted_by.encode()).hexdigest()[:8]}"

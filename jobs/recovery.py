@@ -65,4 +65,5 @@ class Reaper:
             if worker and is_dead(worker):
                 state = self._store.reap(self._engine, job_id, int(attempt))
                 reach("reaped")
-                log.warning("%s lost its worker, which died, now %s", job_id, state)
+                if state != "stale":
+                    log.warning("%s lost its worker, which died, now %s", job_id, state)

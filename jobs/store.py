@@ -166,6 +166,10 @@ class JobStore:
         at = self._run("position", job.engine, job.id, [job.lane, job.user_key, POSITION_USERS])
         return None if at is None else int(at)
 
+    def may_run(self, job: Job) -> bool:
+        """Whether a waiting job's turn may come: its user does not have as many running as they may."""
+        return self.redis.zscore(f"{keys.fair(job.engine)}:users:{job.lane}", job.user_key) is not None
+
     def depth(self, engine: str) -> int:
         """How many jobs wait for an engine."""
         return int(self.redis.hget(f"{keys.fair(engine)}:state", "waiting") or 0)

@@ -33,11 +33,12 @@ class UserLimits:
 
 @dataclass(frozen=True)
 class Admission:
-    """What a user was told, and what is left of their minute; counts that have no limit mean nothing."""
+    """What a user was told, and what is left of their minute: None where nobody looked, and a number that means
+    nothing where there is no limit."""
 
     verdict: Verdict
-    requests_left: int = 0
-    tokens_left: int = 0
+    requests_left: int | None = None
+    tokens_left: int | None = None
     #: In how many seconds all of it is left again.
     requests_reset_s: int = 0
     tokens_reset_s: int = 0
@@ -97,7 +98,7 @@ def _over(taken: dict[int, int], most: int, asked: int) -> int:
 
 def _wait(taken: dict[int, int], now_s: int, need: int) -> int:
     """How long until `need` of what was taken no longer counts. Seconds; 0 when that will never be enough."""
-    for second in sorted(taken):
+    for second in sorted(taken) if need > 0 else ():
         need -= taken[second]
         if need <= 0:
             return second + WINDOW_S + 1 - now_s

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from cli.settings import Settings
 from engines.base import EngineSpec, Sampling
 from engines.tokenizer import FakeTokenizer
 from jobs import reports
@@ -18,8 +19,9 @@ from jobs.record import Job
 from jobs.request import EmbedRequest, GenerateRequest, Terms
 from jobs.store import JobStore
 from jobs.submit import Limits, Submitter
+from tests.e2e.servers import Server, closed
 from tests.support.valkey import Valkey
-from tests.support.workers import Worker
+from tests.support.workers import AS_SERVED, Rules, Worker
 
 FAKE_LLM = EngineSpec("llm", "fake-llm", "", backend="fake", fake_token_ms=2.0)
 FAKE_EMBED = EngineSpec("embed", "fake-embed", "", backend="fake", fake_token_ms=2.0)
@@ -90,11 +92,13 @@ def hub(_shared_hub: EventHub, valkey: Valkey) -> EventHub:
 
 @pytest.fixture
 def start_worker() -> Iterator[Callable[..., Worker]]:
-    """Start a real worker: `start_worker(redis, url, spec)`; returns when it has begun, not when it is ready."""
+    """Start a real worker: `start_worker(redis, url, spec, rules)`; returns when it has begun, not when it is ready."""
     workers: list[Worker] = []
 
-    def start(redis: Redis, url: str, spec: EngineSpec = FAKE_LLM, **changes: Any) -> Worker:
-        workers.append(Worker(redis, url, replace(spec, **changes)))
+    def start(
+        redis: Redis, url: str, spec: EngineSpec = FAKE_LLM, rules: Rules = AS_SERVED, **changes: Any
+    ) -> Worker:
+        workers.append(Worker(redis, url, replace(spec, **changes), rules))
         return workers[-1]
 
     yield start
@@ -110,6 +114,21 @@ def worker(start_worker: Callable[..., Worker], redis: Redis, valkey: Valkey) ->
         return start_worker(redis, valkey.url, spec, **changes).until_ready()
 
     return start
+
+
+@pytest.fixture(scope="session")
+def real_server() -> Iterator[Server]:
+    """The two small models that `make test` fetches, on whatever device this machine has, 8 chats at a time."""
+    server = Server(backend="genai", llm_model="smollm2:135m", embed_model="all-minilm")
+    for folder in ("models", "cache"):
+        there = Settings().data_dir / folder
+        if there.exists():
+            (server.data_dir / folder).symlink_to(there)
+    server.start()
+    try:
+        yield server.until_ready(120)
+    finally:
+        closed(server)
 
 
 @pytest.fixture

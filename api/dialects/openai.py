@@ -177,7 +177,7 @@ class SSE(Stream):
 
     def end(self, job: Job) -> str:
         assert job.outcome is not None
-        last = self._chunk({}, "", job.outcome.finish_reason)
+        last = self._chunk({}, "", job.outcome.finish_reason, job)
         if self._with_usage:
             last += data({**self._frame, "choices": [], "usage": usage(job.outcome.usage)})
         return last + "data: [DONE]\n\n"
@@ -185,11 +185,12 @@ class SSE(Stream):
     def error(self, problem: Problem) -> str:
         return data(openai_body(problem))
 
-    def _chunk(self, delta: Json, text: str, finish_reason: str | None = None) -> str:
+    def _chunk(self, delta: Json, text: str, finish_reason: str | None = None, ended: Job | None = None) -> str:
         part = {"delta": delta} if self._chat else {"text": text}
         choice = {"index": 0, **part, "logprobs": None, "finish_reason": finish_reason}
         usage_so_far: Json = {"usage": None} if self._with_usage else {}
-        return data({**self._frame, "choices": [choice], **usage_so_far})
+        body = {**self._frame, "choices": [choice], **usage_so_far}
+        return data(_with_incomplete(ended, body) if ended else body)
 
 
 def data(body: Any) -> str:

@@ -1,10 +1,19 @@
--- Prepended to every script: the two ways in which a job's log grows, and its one way to a final state.
+-- Prepended to every script: how a job's log grows, when a job is lost, and the one way to a final state.
 
 -- Append an event to a job's log and publish it with its id, so that who hears it knows where in the log it stands.
 local function append(log, channel, event, data)
   local id = redis.call('XADD', log, '*', 'event', event, 'data', data)
   redis.call('PUBLISH', channel, id .. '\n' .. event .. '\n' .. data)
   return id
+end
+
+-- When a job that ran counts as lost, ms: a while after its run deadline, at which its worker would have ended it.
+local function lost_ms(job)
+  local record = redis.call('HMGET', job, 'started_ms', 'run_timeout_ms', 'deadline_ms')
+  local deadline_ms = tonumber(record[1] or '0') + tonumber(record[2] or '0')
+  local asked_ms = tonumber(record[3] or '0')
+  if asked_ms > 0 then deadline_ms = math.min(deadline_ms, asked_ms) end
+  return deadline_ms + 10000
 end
 
 -- Give a job its final state. The caller has checked that it has none yet, and that it waits in no line.

@@ -12,7 +12,10 @@ end
 local stray = redis.call('LPOP', KEYS[4])
 while stray do
   local record = record_of(stray)
-  if record[1] == 'queued' then fair.join(KEYS[8], record[2], record[3], stray, true) end
+  if record[1] == 'queued' then
+    fair.leave(KEYS[8], record[2], record[3], stray) -- It may wait there still.
+    fair.join(KEYS[8], record[2], record[3], stray, true)
+  end
   stray = redis.call('LPOP', KEYS[4])
 end
 
@@ -30,7 +33,7 @@ while id do
     end
     redis.call('LPUSH', KEYS[5], id)
     return id
-  else
+  elseif state ~= 'in_progress' then
     fair.release(KEYS[8], user, id)
   end
   id, user = fair.take(KEYS[8])

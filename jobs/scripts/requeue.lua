@@ -25,6 +25,7 @@ if ARGV[5] == '1' and redis.call('HINCRBY', KEYS[1], 'crashes', 1) >= tonumber(A
 end
 redis.call('HSET', KEYS[1], 'state', 'queued')
 redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('ZADD', KEYS[6], lost_ms(KEYS[1]), ARGV[1]) -- for when no worker takes it up again
 fair.join(KEYS[8], record[4], record[5], ARGV[1], true)
 append(KEYS[2], ARGV[2], 'status', '{"status":"queued"}')
 return 'queued'

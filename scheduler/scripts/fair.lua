@@ -64,12 +64,20 @@ function fair.waiting_of(base, user)
   return redis.call('LLEN', line_key(base, 'interactive', user)) + redis.call('LLEN', line_key(base, 'batch', user))
 end
 
+-- Of a user of whom nothing waits or runs no limit is kept: their next request brings it again.
+local function forget_limit(base, user)
+  if fair.waiting_of(base, user) == 0 and redis.call('EXISTS', running_key(base, user)) == 0 then
+    redis.call('HDEL', max_running_key(base), user)
+  end
+end
+
 -- A job that was taken runs no more. One of its user's may run now that could not: a slot that sleeps is woken, for the
 -- token of that job may have been spent in vain.
 function fair.release(base, user, id)
   if redis.call('SREM', running_key(base, user), id) == 0 then return end
   if redis.call('HEXISTS', max_running_key(base), user) == 0 then return end
   settle(base, user)
+  forget_limit(base, user)
   if redis.call('LLEN', wake_key(base)) < fair.waiting(base) then redis.call('LPUSH', wake_key(base), '') end
 end
 
@@ -83,7 +91,7 @@ end
 
 -- A job begins to wait: a new one at the end of its user's line, one that lost its slot at the front.
 function fair.join(base, lane, user, id, front)
-  if front then fair.release(base, user, id) end
+  if front then redis.call('SREM', running_key(base, user), id) end
   redis.call(front and 'LPUSH' or 'RPUSH', line_key(base, lane, user), id)
   redis.call('HINCRBY', state_key(base), 'waiting', 1)
   redis.call('LPUSH', wake_key(base), '')
@@ -96,6 +104,7 @@ function fair.leave(base, lane, user, id)
   redis.call('HINCRBY', state_key(base), 'waiting', -1)
   redis.call('LPOP', wake_key(base))
   settle(base, user)
+  forget_limit(base, user)
   return true
 end
 

@@ -6,6 +6,7 @@ local limits = {WINDOW_S = 60}
 -- How long until `need` of what was taken in the seconds of `taken` no longer counts. Seconds.
 local function wait_for(taken, now_s, need)
   local seconds = {}
+  if need <= 0 then return 0 end
   for second in pairs(taken) do seconds[#seconds + 1] = second end
   table.sort(seconds)
   for _, second in ipairs(seconds) do
@@ -20,7 +21,7 @@ end
 -- seconds all of it is left again, and in how many it is worth asking again (0: never).
 function limits.take(minute, now_s, most_requests, most_tokens, tokens)
   local requests, spent = {}, {}
-  local request_sum, token_sum, newest = 0, 0, now_s
+  local request_sum, token_sum = 0, 0
   local fields = redis.call('HGETALL', minute)
   for i = 1, #fields, 2 do
     local second, count = tonumber(string.sub(fields[i], 2)), tonumber(fields[i + 1])

@@ -249,3 +249,11 @@ def test_a_prompt_that_crashes_the_engine_twice_ends_with_an_error_in_the_dialec
     job = httpx.get(f"{server.url}/v1/jobs/{failed.headers['X-NPU-Proxy-Job']}").json()
     assert (job["status"], job["partial"], job["error"]["code"]) == ("failed", {"text": " 1 2"}, "engine_crashed")
     server.until_ready()
+
+
+def test_methods_that_clients_invent_are_one_in_the_metrics(http):
+    for method in ("BREW", "X" * 20, "PROPFIND"):
+        assert http.request(method, "/v1/models").status_code == 405
+    metrics = http.get("/metrics").text
+    assert 'method="OTHER"' in metrics
+    assert "BREW" not in metrics

@@ -101,6 +101,8 @@ def test_under_api_a_quota_is_a_429_and_a_full_queue_ollamas_503(http):
     jobs += [long_job(http, "deep") for _ in range(4)]
     assert [job.status_code for job in jobs] == [202] * 4 + [429]
     assert "3 of your jobs are waiting" in error_of(jobs[-1])["message"]
+    assert jobs[-2].headers["x-ratelimit-remaining-requests"] == "1"
+    assert "x-ratelimit-remaining-requests" not in jobs[-1].headers  # Nobody looked: it is the queue that is full.
     more = [long_job(http, "other") for _ in range(4)]
     assert [job.status_code for job in more] == [202] * 3 + [429]
     try:

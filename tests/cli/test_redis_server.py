@@ -48,7 +48,7 @@ def test_the_server_never_throws_anything_out_and_listens_to_this_user_only(star
     assert config == {
         "maxmemory-policy": "noeviction",
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": "no",
         "port": "0",
     }
     folder = settings.data_dir / "redis"

@@ -8,7 +8,6 @@ import ollama
 import openai
 import pytest
 
-from cli.settings import Settings
 from tests.e2e.servers import Server, closed
 
 StartServer = Callable[..., Server]
@@ -20,21 +19,6 @@ def server() -> Iterator[Server]:
     server = Server(fake_token_ms=1, llm_slots=8, keepalive_s=0.3).start()
     try:
         yield server.until_ready()
-    finally:
-        closed(server)
-
-
-@pytest.fixture(scope="session")
-def real_server() -> Iterator[Server]:
-    """The two small models that `make test` fetches, on whatever device this machine has."""
-    server = Server(backend="genai", llm_model="smollm2:135m", embed_model="all-minilm")
-    for folder in ("models", "cache"):
-        there = Settings().data_dir / folder
-        if there.exists():
-            (server.data_dir / folder).symlink_to(there)
-    server.start()
-    try:
-        yield server.until_ready(120)
     finally:
         closed(server)
 

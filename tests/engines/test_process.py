@@ -163,6 +163,29 @@ sys.stdin.read()
 """
 
 
+BROKEN = """
+import atexit, os, socket, sys, time
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from engines import process, wire
+from engines.base import EngineSpec, GenerateTask, Sampling
+atexit.register(time.sleep, 60)
+ours, theirs = socket.socketpair()
+with Connection(ours.detach()) as worker:
+    wire.send(worker, "load", asdict(EngineSpec("llm", "fake", "", backend="fake")))
+    wire.send(worker, "submit", wire.task_to(GenerateTask("a", "fake:break", Sampling(5))))
+    sys.argv = ["", str(theirs.detach()), str(os.getppid())]
+    process.main()
+"""
+
+
+def test_an_engine_that_breaks_says_why_and_ends_at_once_whatever_its_device_does_at_exit():
+    """OpenVINO's destructors may hang: its worker would wait until it takes the engine for hung."""
+    ended = subprocess.run([sys.executable, "-c", BROKEN], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 1
+    assert "RuntimeError: broken" in ended.stderr
+
+
 @pytest.mark.parametrize("engine", ["steps", "hangs"])
 def test_an_engine_ends_with_its_parent_even_amid_a_step(engine):
     parent = subprocess.Popen(

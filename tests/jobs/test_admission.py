@@ -206,3 +206,42 @@ def test_a_picked_job_that_is_cancelled_frees_its_place(store):
     assert store.cancel(job) == "cancelled"
     store.create(replace(a_job(), prompt_tokens=1), user=one)
     assert len(picked(store)) == 1
+
+
+def test_an_id_that_rq_queues_again_while_it_waits_or_runs_takes_no_further_place(store):
+    two, jobs = UserLimits(max_running=2), [a_job() for _ in range(4)]
+    for job in jobs:
+        store.create(job, user=two)
+    store.redis.lpush(keys.waiting("llm"), jobs[0].id)
+    attempt = store.claim("llm", str(store.pick("llm", False)), "w", "CPU")
+    assert (attempt.id, store.depth("llm")) == (jobs[0].id, 3)
+    store.redis.lpush(keys.waiting("llm"), jobs[0].id)
+    assert picked(store) == [jobs[1].id]
+    assert store.depth("llm") == 2
+
+
+def test_who_has_as_many_running_as_they_may_is_held_back_and_not_told_when_it_ends(store):
+    one, jobs = UserLimits(max_running=1), [a_job() for _ in range(2)]
+    for job in jobs:
+        store.create(job, user=one)
+    attempt = claimed(store, jobs[0])
+    assert (store.position(jobs[1]), store.may_run(jobs[1])) == (1, False)
+    finish(store, attempt)
+    assert store.may_run(jobs[1])
+
+
+def test_no_limit_is_kept_of_a_user_of_whom_nothing_waits_or_runs(store):
+    limits = f"{keys.fair('llm')}:max_running"
+    jobs = [a_job(user=f"user {n}") for n in range(3)]
+    for job in jobs:
+        store.create(job, user=UserLimits(max_running=1))
+    assert store.redis.hlen(limits) == 3
+    store.cancel(jobs[0])
+    assert store.redis.hlen(limits) == 2
+    for job_id in picked(store):
+        held = store.claim("llm", job_id, "w", "CPU")
+        assert store.hand_back(held) == "queued"
+    assert store.redis.hlen(limits) == 2
+    for job_id in picked(store):
+        finish(store, store.claim("llm", job_id, "w", "CPU"))
+    assert store.redis.hlen(limits) == 0

@@ -403,6 +403,18 @@ def test_an_owners_jobs_are_listed_newest_first_a_page_at_a_time(store):
     assert [job.id for job in store.list("ann", 3)] == newest_first[4:]
 
 
+def test_an_owners_list_is_about_as_long_as_there_are_jobs_to_read(store):
+    for _ in range(30):
+        job = a_job(owner="ann")
+        store.create(job)
+        store.redis.delete(keys.job(job.id))  # As when its time is up.
+    assert store.redis.zcard(keys.owned_jobs("ann")) <= 2
+    kept = [a_job(owner="ann") for _ in range(5)]
+    for job in kept:
+        store.create(job)
+    assert set(store.redis.zrange(keys.owned_jobs("ann"), 0, -1)) == {job.id for job in kept}
+
+
 # --- any sequence of calls
 
 

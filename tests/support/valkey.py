@@ -1,5 +1,6 @@
 """A real Valkey of one's own."""
 
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -28,7 +29,7 @@ class Valkey:
             [
                 str(get_binary_path()),
                 *("--port", "0", "--unixsocket", str(folder / "redis.sock"), "--dir", str(folder)),
-                *("--appendonly", "yes" if self._durable else "no", "--save", ""),
+                *("--appendonly", "yes" if self._durable else "no", "--appendfsync", "no", "--save", ""),
                 *("--maxmemory-policy", "noeviction", "--logfile", str(folder / "log"), "--loglevel", "warning"),
             ],
             stdin=subprocess.DEVNULL,
@@ -47,6 +48,14 @@ class Valkey:
         """kill -9."""
         self._process.kill()
         self._process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP: it takes connections, and answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT; nothing if it runs, or has ended."""
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         self.kill()
