@@ -1,4 +1,4 @@
-"""Embeddings on GenAI's TextEmbeddingPipeline: the texts of all waiting tasks, cut into well-filled batches."""
+"""Embeddings: the texts of all waiting tasks, cut into well-filled batches of few shapes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import openvino_genai as genai
 
 from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
 from engines.devices import family
-from engines.properties import properties_for
+from engines.encoder import full_size, load_encoder, padded_length
 
 #: Texts are padded to the longest of their batch, so what a batch costs is its padded tokens. The figure is the
 #: best of those tried on MiniLM, about four times the throughput of one text at a time.
@@ -28,18 +27,20 @@ class _Pending:
 
 def next_batch(lengths: Sequence[int], budget: int) -> list[int]:
     """The indices of the next batch: the oldest text (index 0) and its neighbours in length, while `budget`
-    padded tokens hold them. Never empty.
+    padded tokens hold them, and as many as fill one of the sizes there are. Never empty.
 
     Neighbours in length are padded least; the oldest is always among them, so no text waits for ever.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    first = last = order.index(0)
+    oldest = first = last = order.index(0)
     size, longest = 1, max(1, lengths[0])
     while first > 0 and (size + 1) * longest <= budget:
         first, size = first - 1, size + 1
     while last + 1 < len(order) and (size + 1) * (longest := max(1, lengths[order[last + 1]])) <= budget:
         last, size = last + 1, size + 1
-    return order[first : last + 1]
+    size = full_size(size)
+    first = max(first, oldest - size + 1)
+    return order[first : first + size]
 
 
 class TextEmbedder(Engine):
@@ -52,18 +53,10 @@ class TextEmbedder(Engine):
         self._one_by_one = False
 
     def load(self, device: str, progress: LoadProgress) -> int:
-        config = genai.TextEmbeddingPipeline.Config()
-        config.pooling_type = getattr(genai.TextEmbeddingPipeline.PoolingType, self._spec.pooling.upper())
-        config.normalize = self._spec.normalize
-        config.max_length = self._spec.context_tokens
         self._one_by_one = family(device) == "NPU"
-        if self._one_by_one:
-            config.batch_size = 1
-            config.pad_to_max_length = True
-        properties = properties_for(self._spec, device)
-        self._pipeline = genai.TextEmbeddingPipeline(self._spec.path, device, config, **properties)
+        self._encoder = load_encoder(self._spec, device)
         progress("warming up")
-        self._pipeline.embed_documents(["warm-up"])
+        self._encoder.encode(["warm-up"])
         return self._spec.slots or DEFAULT_SLOTS
 
     @property
@@ -80,7 +73,7 @@ class TextEmbedder(Engine):
         self._queue = [entry for entry in self._queue if entry[0] != task_id]
 
     def step(self) -> list[Update]:
-        """Embed one batch. `embed_documents([])` would end the process, so tasks without texts end here."""
+        """Embed one batch. Tasks without texts end here."""
         updates = [Update(t, end=End("stop")) for t, p in self._tasks.items() if not p.task.texts]
         for update in updates:
             del self._tasks[update.id]
@@ -89,15 +82,13 @@ class TextEmbedder(Engine):
         return updates
 
     def _embed_next(self) -> list[Update]:
-        lengths = [self._tasks[t].task.token_counts[i] for t, i in self._queue]
+        lengths = [padded_length(self._tasks[t].task.token_counts[i]) for t, i in self._queue]
         chosen = next_batch(lengths, 0 if self._one_by_one else BATCH_PADDED_TOKENS)
         batch = [self._queue[c] for c in chosen]
         taken = set(chosen)
         self._queue = [entry for at, entry in enumerate(self._queue) if at not in taken]
         texts = [self._spec.document_instruction + self._tasks[t].task.texts[i] for t, i in batch]
-        vectors = self._pipeline.embed_documents(texts)
-        if not any(texts):
-            vectors = vectors[:1] * len(texts)  # Several empty texts are one to OpenVINO.
+        vectors = self._encoder.encode(texts)
         for (task_id, index), vector in zip(batch, vectors, strict=True):
             self._tasks[task_id].vectors.append((index, encode_vector(vector)))
         return [self._update(task_id) for task_id in dict.fromkeys(t for t, _ in batch)]

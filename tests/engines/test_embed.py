@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engines.base import EmbedTask, EngineSpec
 from engines.embed import BATCH_PADDED_TOKENS, TextEmbedder, encode_vector, next_batch
+from engines.encoder import PipelineEncoder, full_size, load_encoder, padded_length
 from tests.engines.driving import run
 
 
@@ -38,8 +39,9 @@ def words(number, count):
 
 
 @given(lengths=st.lists(st.integers(0, 600), min_size=1, max_size=40), budget=st.integers(0, 3000))
-def test_a_batch_has_the_oldest_fits_the_budget_and_is_as_long_as_it_may_be(lengths, budget):
+def test_a_batch_has_the_oldest_fits_the_budget_and_is_of_a_size_there_is(lengths, budget):
     batch = next_batch(lengths, budget)
+    assert full_size(len(batch)) == len(batch)
     assert 0 in batch
     assert len(set(batch)) == len(batch)
     longest = max(max(1, lengths[i]) for i in batch)
@@ -124,17 +126,15 @@ def test_a_cancelled_task_leaves_the_others_alone(embedder):
 
 def test_no_batch_is_over_the_budget(embedder, monkeypatch):
     seen = []
-    real = embedder._pipeline
 
-    class Watching:
-        def embed_documents(self, texts):
-            seen.append(len(texts) * max(len(text.split()) + 2 for text in texts))
-            return real.embed_documents(texts)
+    def watching(texts, encode=embedder._encoder.encode):
+        seen.append(len(texts) * padded_length(max(len(text.split()) + 2 for text in texts)))
+        return encode(texts)
 
-    monkeypatch.setattr(embedder, "_pipeline", Watching())
+    monkeypatch.setattr(embedder._encoder, "encode", watching)
     run(embedder, [task("t", *(words(n, 1 + (n * 53) % 200) for n in range(100)))])
     assert max(seen) <= BATCH_PADDED_TOKENS
-    assert len(seen) < 20
+    assert len(seen) < 30
 
 
 def test_on_an_npu_a_text_goes_alone(folder):
@@ -151,3 +151,23 @@ def test_on_an_npu_a_text_goes_alone(folder):
 
 def test_a_vector_is_encoded_as_openai_has_it():
     assert encode_vector([1.0, -2.5]) == base64.b64encode(bytes.fromhex("0000803f000020c0")).decode()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last_token"])
+def test_vectors_are_those_of_genais_own_pipeline(folder, pooling):
+    spec = EngineSpec("embed", "tiny", folder, context_tokens=64, pooling=pooling, reproducible=True)
+    texts = [words(n, 1 + 7 * n) for n in range(12)] + ["", "é ü 漢字"]
+    ours, genais = load_encoder(spec, "CPU").encode(texts), PipelineEncoder(spec, "CPU").encode(texts)
+    np.testing.assert_allclose(ours, genais, atol=1e-4)
+
+
+@given(st.integers(1, 10_000))
+def test_a_text_is_padded_by_an_eighth_at_most_and_lengths_are_few(tokens):
+    padded = padded_length(tokens)
+    assert tokens <= padded <= max(8 * -(-tokens // 8), tokens * 9 / 8 + 1)
+    assert padded_length(padded) == padded
+
+
+def test_there_are_few_shapes():
+    assert len({padded_length(n) for n in range(1, 257)}) <= 24
+    assert sorted({full_size(n) for n in range(1, 65)}) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
