@@ -13,7 +13,7 @@ from marshmallow import ValidationError
 
 from api import headers
 from api.auth import caller
-from api.dialects import ollama, openai
+from api.dialects import ollama, openai, rerank
 from api.dialects.base import Body, Operation
 from api.dialects.jobs import job_object
 from api.errors import ApiError, JobEnded
@@ -25,7 +25,7 @@ from jobs.fault_points import reach
 from jobs.record import Job
 from jobs.request import Terms
 
-OPERATIONS = {operation.endpoint: operation for operation in (*openai.OPERATIONS, *ollama.OPERATIONS)}
+OPERATIONS = {each.endpoint: each for each in (*openai.OPERATIONS, *rerank.OPERATIONS, *ollama.OPERATIONS)}
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -115,6 +115,7 @@ def load(operation: Operation, body: Mapping[str, Any]) -> Body:
     config = services().config
     check_size(body, "messages", config.max_messages)
     check_size(body, "input", config.max_inputs)
+    check_size(body, "documents", config.max_inputs)
     checked: Body = operation.schema.load(body)
     return checked
 

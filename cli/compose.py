@@ -80,7 +80,7 @@ def worker_config(settings: Settings, kind: str) -> WorkerConfig:
 
 def engine_spec(settings: Settings, kind: Kind, model: str) -> EngineSpec:
     """What an engine process loads. Raises `ModelError`."""
-    device = settings.llm_device if kind == "llm" else settings.embed_device
+    device: str = getattr(settings, f"{kind}_device")
     slots = settings.llm_slots if kind == "llm" else 0
     if settings.backend == "fake":
         return EngineSpec(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["llm", "embed"]
+Kind = Literal["llm", "embed", "rerank"]
 EndReason = Literal["stop", "length", "cancelled", "failed"]
 
 #: Called while a model loads, with what is happening now in a few words.
@@ -117,6 +117,20 @@ class EmbedTask:
 
 
 @dataclass(frozen=True)
+class RerankTask:
+    """Texts to score against a query, with the token count of each and of the query, without special tokens."""
+
+    id: str
+    query: str
+    query_tokens: int
+    texts: tuple[str, ...]
+    token_counts: tuple[int, ...]
+
+
+Task = GenerateTask | EmbedTask | RerankTask
+
+
+@dataclass(frozen=True)
 class End:
     """How a task ended. `code` and `message` are set when it failed."""
 
@@ -136,7 +150,8 @@ class Update:
     id: str
     text: str = ""
     tokens: tuple[int, ...] = ()
-    #: For embeddings: position in the task → the vector as base64 of little-endian float32.
+    #: For embeddings: position in the task → the vector as base64 of little-endian float32. A reranked text's vector
+    #: is one number, its score.
     vectors: tuple[tuple[int, str], ...] = ()
     end: End | None = None
 
@@ -152,7 +167,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def submit(self, task: GenerateTask | EmbedTask) -> None:
+    def submit(self, task: Task) -> None:
         """Take a task. Returns at once; an error in the task comes back as an `Update` that ends it."""
 
     @abstractmethod

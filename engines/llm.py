@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import openvino_genai as genai
 
 from engines import tokenizer
-from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
+from engines.base import End, Engine, EngineSpec, GenerateTask, LoadProgress, Task, Update
 from engines.detokenizer import TextStream, advance_all, finish_all
 from engines.errors import reason_of
 from engines.generation import WARM_UP, as_tensor, input_ids, to_config
@@ -102,7 +102,7 @@ class BatchingLLM(Engine):
     def busy(self) -> bool:
         return bool(self._running or self._ended)
 
-    def submit(self, task: GenerateTask | EmbedTask) -> None:
+    def submit(self, task: Task) -> None:
         assert isinstance(task, GenerateTask)
         stream = TextStream(stop=task.sampling.stop)
         try:

@@ -64,6 +64,10 @@ def _make(spec: EngineSpec, device: str) -> Engine:
         from engines.embed import TextEmbedder
 
         return TextEmbedder(spec)
+    if spec.kind == "rerank":
+        from engines.rerank import TextReranker
+
+        return TextReranker(spec)
     if family(device) == "NPU":
         from engines.llm_serial import SerialLLM
 

@@ -40,9 +40,9 @@ class OfferedModels:
         """The model of that name, of whatever kind; `x` and `x:latest` are one. Raises `UnknownModel`."""
         return self._find(name, self.all)
 
-    def get(self, name: str, kind: Kind) -> OfferedModel:
-        """The model of that name that does this kind of work. Raises `UnknownModel`."""
-        return self._find(name, [m for m in self.all if m.kind == kind])
+    def get(self, name: str, *kinds: Kind) -> OfferedModel:
+        """The model of that name that does one of these kinds of work. Raises `UnknownModel`."""
+        return self._find(name, [m for m in self.all if m.kind in kinds])
 
     def _find(self, name: str, models: Sequence[OfferedModel]) -> OfferedModel:
         try:

@@ -135,9 +135,12 @@ def _context_tokens(folder: Path, config: dict[str, Any]) -> int:
         text_config.get("max_position_embeddings") if isinstance(text_config, dict) else None,
         config.get("n_positions"),
     )
-    return next(
-        (value for value in candidates if isinstance(value, int) and value > 0), DEFAULT_CONTEXT_TOKENS
-    )
+    found = next((value for value in candidates if isinstance(value, int) and value > 0), DEFAULT_CONTEXT_TOKENS)
+    # RoBERTa counts positions from behind its padding token on: 514 of them hold 512 tokens.
+    padding = config.get("pad_token_id")
+    if "roberta" in str(config.get("model_type", "")) and isinstance(padding, int) and 0 <= padding < found - 1:
+        return found if found == candidates[0] else found - padding - 1
+    return found
 
 
 def _embedding(folder: Path, config: dict[str, Any], hint: str) -> EmbeddingFacts:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.api.bodies import FAKE_RERANK
 from tests.e2e.servers import Server, closed
 
 
@@ -12,7 +13,7 @@ from tests.e2e.servers import Server, closed
 def server() -> Iterator[Server]:
     """Limits that are quick to reach, else the defaults."""
     limits = {"max_body_bytes": 400_000, "max_messages": 50, "max_inputs": 60, "default_max_tokens": 20}
-    server = Server(fake_token_ms=1, **limits).start()
+    server = Server(fake_token_ms=1, rerank_model=FAKE_RERANK, **limits).start()
     try:
         yield server.until_ready()
     finally:
