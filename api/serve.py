@@ -11,7 +11,7 @@ from flask import Response, g, jsonify, request
 from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
 
-from api import headers
+from api import headers, images
 from api.auth import caller
 from api.dialects import ollama, openai, rerank
 from api.dialects.base import Body, Operation
@@ -105,7 +105,7 @@ def enqueue(job: Job) -> None:
 
 def prepare(operation: Operation, body: Body, terms: Terms) -> Job:
     """The job of a validated body, not queued yet. Raises `JobRefused` or a validation error."""
-    job = services().submitter.prepare(operation.translate(body), terms)
+    job = services().submitter.prepare(images.loaded(operation.translate(body), services()), terms)
     g.job_id = job.id
     return job
 

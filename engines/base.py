@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["llm", "embed", "rerank"]
+Kind = Literal["llm", "embed", "rerank", "vision"]
 EndReason = Literal["stop", "length", "cancelled", "failed"]
 
 #: Called while a model loads, with what is happening now in a few words.
@@ -105,6 +105,8 @@ class GenerateTask:
     #: Whether the tokenizer adds its own (BOS …): not when a chat template already did.
     add_special_tokens: bool = False
     resume: tuple[int, ...] = ()
+    #: Base64 of PNGs or JPEGs, for vision models; `prompt` says where each stands (`engines.image_tags`).
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -107,15 +107,19 @@ class BatchingLLM(Engine):
         stream = TextStream(stop=task.sampling.stop)
         try:
             config = to_config(task.sampling, self._defaults, already=len(task.resume))
-            tensor = as_tensor(input_ids(self._tokenizer, task, self._spec.context_tokens))
             if task.resume:
                 advance_all(self._tokenizer.decode, [stream], [task.resume])
             self._next_request += 1
-            handle = self._pipeline.add_request(self._next_request, tensor, config)
+            handle = self._add(self._next_request, task, config)
         except Exception as error:
             self._ended.append(Update(task.id, end=End("failed", "bad_request", reason_of(error))))
             return
         self._running[task.id] = _Running(task, handle, stream)
+
+    def _add(self, number: int, task: GenerateTask, config: genai.GenerationConfig) -> genai.GenerationHandle:
+        """Hand a request to the pipeline, under a number that none had before."""
+        tensor = as_tensor(input_ids(self._tokenizer, task, self._spec.context_tokens))
+        return self._pipeline.add_request(number, tensor, config)
 
     def cancel(self, task_id: str) -> None:
         if running := self._running.pop(task_id, None):

@@ -29,5 +29,5 @@ def properties_for(spec: EngineSpec, device: str) -> dict[str, Any]:
         # In bf16 a score has three digits at best, and documents that differ come out as equal.
         properties["INFERENCE_PRECISION_HINT"] = "f32"
     elif spec.reproducible:
-        properties |= REPRODUCIBLE if spec.kind == "llm" else {"INFERENCE_PRECISION_HINT": "f32"}
+        properties |= REPRODUCIBLE if spec.kind in ("llm", "vision") else {"INFERENCE_PRECISION_HINT": "f32"}
     return {**properties, **spec.properties}

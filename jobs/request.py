@@ -10,7 +10,7 @@ from engines.base import Kind, Sampling
 from jobs.record import Lane
 from scheduler.limits import UserLimits
 
-__all__ = ["EmbedRequest", "GenerateRequest", "Request", "RerankRequest", "Sampling", "Terms"]
+__all__ = ["EmbedRequest", "GenerateRequest", "Image", "Request", "RerankRequest", "Sampling", "Terms"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,23 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class Image:
+    """A picture in a message: base64 of a PNG or JPEG that has been checked, and its size in pixels."""
+
+    data: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class GenerateRequest:
-    """Text wanted, from a conversation or from a prompt as it is. `sampling.max_tokens` 0 means the default."""
+    """Text wanted, from a conversation or from a prompt as it is. `sampling.max_tokens` 0 means the default.
+
+    A message's content is text, or a tuple of texts and `Image`s.
+    """
 
     #: The kinds of engine that can do it.
-    kinds: ClassVar[tuple[Kind, ...]] = ("llm",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("llm", "vision")
     endpoint: str
     model: str
     sampling: Sampling

@@ -19,6 +19,7 @@ from jobs.record import Job, new_id
 from jobs.reports import Report
 from jobs.request import EmbedRequest, GenerateRequest, Request, RerankRequest, Terms
 from jobs.store import NO_LIMITS, JobStore, now_ms
+from jobs.vision import has_images, vision_prompt
 from scheduler.limits import Admission, UserLimits
 
 
@@ -100,11 +101,16 @@ class Submitter:
     def _generate_task(
         self, job_id: str, request: GenerateRequest, model: OfferedModel
     ) -> tuple[GenerateTask, int]:
-        prompt = model.tokenizer.render(request.messages) if request.messages else request.prompt
         special = not request.messages
         context, longest_prompt = self._token_limits(model)
-        ids = model.tokenizer.encode(prompt, special)
-        [count] = [len(ids)] if ids is not None else model.tokenizer.count([prompt], longest_prompt, special)
+        if model.kind == "vision" or has_images(request):
+            prompt, images, count = vision_prompt(request, model, longest_prompt)
+            ids = None
+        else:
+            images = ()
+            prompt = model.tokenizer.render(request.messages) if request.messages else request.prompt
+            ids = model.tokenizer.encode(prompt, special)
+            [count] = [len(ids)] if ids is not None else model.tokenizer.count([prompt], longest_prompt, special)
         if count == 0:
             raise BadPrompt("The prompt has no tokens.", request.param)
         if count > min(longest_prompt, context - 1):
@@ -113,7 +119,7 @@ class Submitter:
         sampling = replace(request.sampling, max_tokens=min(wanted, context - count))
         if ids is not None:
             return GenerateTask(job_id, "", sampling, ids), count
-        return GenerateTask(job_id, prompt, sampling, add_special_tokens=special), count
+        return GenerateTask(job_id, prompt, sampling, add_special_tokens=special, images=images), count
 
     def _token_limits(self, model: OfferedModel) -> tuple[int, int]:
         """Tokens in all, and of prompt, that every worker for this model can take."""

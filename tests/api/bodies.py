@@ -6,7 +6,7 @@ import httpx
 
 from tests.e2e.servers import FAKE_EMBED, FAKE_LLM
 
-FAKE_RERANK = "bge-reranker"
+FAKE_RERANK, FAKE_VISION = "bge-reranker", "internvl2:1b"
 
 SAMPLING = {
     "max_tokens": 2,

@@ -77,6 +77,11 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     (
         "/v1/chat/completions",
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        "messages[0].content[0].image_url",
+    ),
+    (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
         "messages[0].content[0]",
     ),
     ("/v1/chat/completions", {"messages": CHAT["messages"] * 13}, "messages"),
@@ -154,7 +159,8 @@ def test_a_fault_names_its_field(http, path, change, param):
         ("/api/chat", {"options": {"temperature": "hot"}}, "options.temperature"),
         ("/api/chat", {"options": []}, "options"),
         ("/api/chat", {"messages": [{"role": "user", "content": 1}]}, "messages[0].content"),
-        ("/api/chat", {"messages": [{"role": "user", "content": "x", "images": ["eA=="]}]}, "messages[0].images"),
+        ("/api/chat", {"messages": [{"role": "user", "content": "x", "images": ["eA=="]}]}, "messages[0].images[0]"),
+        ("/api/generate", {"images": ["eA=="]}, "images[0]"),
         ("/api/generate", {"prompt": ["a"]}, "prompt"),
         ("/api/generate", {"stream": 0}, "stream"),
         ("/api/embed", {"input": [1]}, "input[0]"),
@@ -186,7 +192,7 @@ UNSUPPORTED: dict[str, dict[str, Any]] = {
     },
     "/v1/completions": {"n": 2, "best_of": 2, "logprobs": 1, "echo": True, "suffix": "x", "logit_bias": {"1": 1}},
     "/api/chat": {"tools": [{}], "format": "json", "think": True, "logprobs": True, "top_logprobs": 3},
-    "/api/generate": {"images": ["eA=="], "format": "json", "suffix": "x", "template": "x", "think": True},
+    "/api/generate": {"format": "json", "suffix": "x", "template": "x", "think": True},
     "/v1/rerank": {"rank_fields": ["title"], "max_chunks_per_doc": 3, "max_tokens_per_doc": 100},
     "/v1/jobs": {"webhook": "http://localhost/"},
 }
