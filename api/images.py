@@ -31,11 +31,13 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 TASK_SIDE = 1280
 #: Up to so many pixels an image is queued as PNG, which loses nothing; a larger one as JPEG.
 PNG_PIXELS = 65_536
-JPEG_QUALITY = 90
+#: Tried from the best on until the image has no more than `TASK_BYTES`; noise may have more at the last.
+JPEG_QUALITIES = (90, 75, 50)
+TASK_BYTES = 300_000
 #: Of an animation the first frame is used; one of more frames than this is no image.
 MOST_FRAMES = 256
 #: Passes of a progressive JPEG; each is work over all its pixels. Usual are ten.
-MOST_SCANS = 64
+MOST_SCANS = 24
 #: What texts in a PNG may unpack to. Bytes.
 PNG_TEXT_BYTES = 2**20
 
@@ -232,5 +234,9 @@ def _encoded(image: Pillow.Image) -> Image:
         Pillow.frombytes("RGB", image.size, image.tobytes()).save(out, "PNG")
     else:
         image.info.clear()
-        image.save(out, "JPEG", quality=JPEG_QUALITY)
+        for quality in JPEG_QUALITIES:
+            out = io.BytesIO()
+            image.save(out, "JPEG", quality=quality)
+            if out.tell() <= TASK_BYTES:
+                break
     return Image(base64.b64encode(out.getvalue()).decode("ascii"), image.width, image.height)

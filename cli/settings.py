@@ -126,7 +126,8 @@ class Settings:
     image_max_bytes: int = _server(
         8 * 1024 * 1024, "Largest image, as a file.", unit="bytes", minimum=1024, maximum=2**30)
     image_max_pixels: int = _server(
-        4096 * 4096, "Largest image in pixels, width by height; decoding one takes about 8 bytes for each.",
+        4096 * 4096, "Largest image in pixels, width by height; decoding takes up to 14 bytes for each, of one image "
+        "at a time.",
         unit="pixels", minimum=64, maximum=2**28)
     image_hosts: str = _server(
         "", "Hosts that images may be fetched from by URL, with commas between; with a port where it is not "

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -157,7 +161,7 @@ Answer = Callable[[socket.socket], None]
 
 
 @contextmanager
-def host(answer: Answer) -> Iterator[tuple[int, list[bytes]]]:
+def host(answer: Answer, hello: bool = True) -> Iterator[tuple[int, list[bytes]]]:
     """A host that takes one connection, keeps its request and answers so."""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -169,7 +173,8 @@ def host(answer: Answer) -> Iterator[tuple[int, list[bytes]]]:
             except OSError:
                 return
             with connection:
-                heard.append(connection.recv(65_536))
+                if hello:
+                    heard.append(connection.recv(65_536))
                 try:
                     answer(connection)
                 except OSError:
@@ -188,7 +193,7 @@ def fetch(answer: bytes | Answer, url: str = "http://images.example/a/b.png?c=d"
     """What comes of that URL at a host that answers so, and where the connection went."""
     went: list[tuple[str, int]] = []
     respond = answer if callable(answer) else lambda connection: connection.sendall(answer)
-    with host(respond) as (port, heard):
+    with host(respond, options.get("hello", True)) as (port, heard):
 
         def connect(address: str, wanted_port: int, timeout_s: float) -> socket.socket:
             went.append((address, wanted_port))
@@ -250,6 +255,43 @@ def test_an_answer_that_is_no_image_of_that_host(answer):
 def test_a_host_that_speaks_no_tls_is_not_heard():
     with pytest.raises(BadURL):
         fetch(b"HTTP/1.1 200 OK\r\n\r\nimage", "https://images.example/")
+
+
+@pytest.fixture
+def certificate(tmp_path, monkeypatch) -> ssl.SSLContext:
+    """A host that this machine trusts as images.example."""
+    key, made = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    names = "subjectAltName=DNS:images.example"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=x", "-addext", names, "-keyout", str(key), "-out", str(made)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    monkeypatch.setenv("SSL_CERT_FILE", str(made))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    return context
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+@pytest.mark.parametrize("drips", [False, True])
+def test_over_tls_the_name_is_checked_and_the_time_too(certificate, drips):
+    def answer(connection: socket.socket) -> None:
+        with certificate.wrap_socket(connection, server_side=True) as secure:
+            assert secure.recv(65_536).startswith(b"GET /x HTTP/1.1")
+            secure.sendall(b"HTTP/1.1 200 OK\r\n\r\nimage")
+            while drips:
+                secure.sendall(b"x")
+                time.sleep(0.02)
+
+    if drips:
+        with pytest.raises(BadURL):
+            fetch(answer, "https://images.example/x", limit_s=0.5, max_bytes=10_000, hello=False)
+        return
+    body, went, _ = fetch(answer, "https://images.example/x", hello=False)
+    assert (body, went) == (b"image", [(PUBLIC, 443)])
+    with pytest.raises(BadURL):
+        fetch(answer, "https://mixed.example/x", hello=False)
 
 
 @pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\n\r\n"])

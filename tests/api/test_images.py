@@ -169,6 +169,12 @@ def test_a_large_image_is_made_small_and_keeps_its_shape():
     assert len(normalised(image("PNG", (4000, 4000)), LIMITS).data) < 300_000
 
 
+def test_even_noise_does_not_fill_the_queue():
+    noise = io.BytesIO()
+    Image.effect_noise((3000, 3000), 100).convert("RGB").save(noise, "JPEG")
+    assert len(normalised(noise.getvalue(), LIMITS).data) < 700_000
+
+
 def test_a_small_image_loses_nothing():
     file = image("BMP", (100, 100), "#123456")
     small = pixels(file)
