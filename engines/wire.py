@@ -59,7 +59,7 @@ def task_from(body: Message) -> Task:
         tuple(body["prompt_ids"]),
         body["add_special_tokens"],
         tuple(body["resume"]),
-        images=tuple(body["images"]),
+        images=tuple(body.get("images", ())),  # One that waits since before there were any has none.
     )
 
 
