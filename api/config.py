@@ -10,6 +10,17 @@ from scheduler.limits import UserLimits
 
 
 @dataclass(frozen=True)
+class ImageLimits:
+    """What images may be; sizes in bytes and pixels."""
+
+    most: int = 8
+    max_bytes: int = 8 * 2**20
+    max_pixels: int = 4096 * 4096
+    #: `host` or `host:port`, in small letters, from which images are fetched.
+    hosts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class ApiConfig:
     """Times in seconds, sizes in bytes."""
 
@@ -32,4 +43,5 @@ class ApiConfig:
     max_body_bytes: int = 8 * 2**20
     max_messages: int = 1024
     max_inputs: int = 2048
+    images: ImageLimits = field(default_factory=ImageLimits)
     version: str = "0.1.0"

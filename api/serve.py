@@ -12,9 +12,9 @@ from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
 from redis.exceptions import ConnectionError, TimeoutError
 
-from api import headers
+from api import headers, images
 from api.auth import caller
-from api.dialects import ollama, openai
+from api.dialects import ollama, openai, rerank
 from api.dialects.base import Body, Operation
 from api.dialects.jobs import job_object
 from api.errors import ApiError, JobEnded, ServerStops
@@ -26,7 +26,7 @@ from jobs.fault_points import reach
 from jobs.record import Job
 from jobs.request import Terms
 
-OPERATIONS = {operation.endpoint: operation for operation in (*openai.OPERATIONS, *ollama.OPERATIONS)}
+OPERATIONS = {each.endpoint: each for each in (*openai.OPERATIONS, *rerank.OPERATIONS, *ollama.OPERATIONS)}
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -113,7 +113,7 @@ def enqueue(job: Job) -> None:
 
 def prepare(operation: Operation, body: Body, terms: Terms) -> Job:
     """The job of a validated body, not queued yet. Raises `JobRefused` or a validation error."""
-    job = services().submitter.prepare(operation.translate(body), terms)
+    job = services().submitter.prepare(images.loaded(operation.translate(body), services()), terms)
     g.job_id = job.id
     return job
 
@@ -123,6 +123,7 @@ def load(operation: Operation, body: Mapping[str, Any]) -> Body:
     config = services().config
     check_size(body, "messages", config.max_messages)
     check_size(body, "input", config.max_inputs)
+    check_size(body, "documents", config.max_inputs)
     checked: Body = operation.schema.load(body)
     return checked
 

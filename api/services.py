@@ -12,6 +12,7 @@ from flask import current_app
 from redis.exceptions import RedisError
 
 from api.config import ApiConfig
+from api.fetching import Fetcher
 from api.unwanted import Unwanted
 from jobs import reports
 from jobs.connection import connect_impatient
@@ -35,6 +36,8 @@ class Services:
     models: OfferedModels
     submitter: Submitter
     workers: WorkersView
+    #: Of images by URL.
+    fetcher: Fetcher
     #: Counts down the requests that may wait or stream at once.
     places: threading.BoundedSemaphore
     unwanted: Unwanted
@@ -79,6 +82,7 @@ def make_services(config: ApiConfig) -> Services:
         models=models,
         submitter=Submitter(store, models, config.limits, workers),
         workers=workers,
+        fetcher=Fetcher(config.images.hosts),
         places=threading.BoundedSemaphore(config.max_waiting),
         unwanted=Unwanted(store),
     )

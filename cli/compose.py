@@ -32,7 +32,7 @@ SPARE_THREADS = 16
 
 def api_config(settings: Settings) -> ApiConfig:
     """What the API is told."""
-    from api.config import ApiConfig
+    from api.config import ApiConfig, ImageLimits
 
     return ApiConfig(
         redis_url=redis_url(settings),
@@ -60,6 +60,12 @@ def api_config(settings: Settings) -> ApiConfig:
         max_body_bytes=settings.max_body_bytes,
         max_messages=settings.max_messages,
         max_inputs=settings.max_inputs,
+        images=ImageLimits(
+            settings.max_images,
+            settings.image_max_bytes,
+            settings.image_max_pixels,
+            frozenset(host.lower() for host in settings.image_hosts.split(",") if host),
+        ),
         version=version("npu-proxy"),
     )
 
@@ -80,8 +86,8 @@ def worker_config(settings: Settings, kind: str) -> WorkerConfig:
 
 def engine_spec(settings: Settings, kind: Kind, model: str) -> EngineSpec:
     """What an engine process loads. Raises `ModelError`."""
-    device = settings.llm_device if kind == "llm" else settings.embed_device
-    slots = settings.llm_slots if kind == "llm" else 0
+    device: str = getattr(settings, f"{kind}_device")
+    slots: int = getattr(settings, f"{kind}_slots", 0)
     if settings.backend == "fake":
         return EngineSpec(
             kind, model, "", device, (), FAKE_CONTEXT_TOKENS, slots, "fake", fake_token_ms=settings.fake_token_ms

@@ -26,7 +26,7 @@ def serve(settings: Settings) -> int:
     """Run until SIGINT or SIGTERM; the exit code. Raises `Failure` when the start is not possible."""
     models = models_of(settings)
     if not models:
-        raise BadSettings("llm_model and embed_model are both empty: there is nothing to serve")
+        raise BadSettings("no engine has a model (llm_model, embed_model, …): there is nothing to serve")
     listen(settings.host, settings.port).close()
     embedded = not settings.redis_url
     if embedded:

@@ -23,7 +23,7 @@ CONFIG_VARIABLE = "NPU_PROXY_CONFIG"
 KEY_VARIABLE = "NPU_PROXY_KEY"
 
 #: The kinds of engine that can be run.
-KINDS = ("llm", "embed")
+KINDS = ("llm", "embed", "rerank", "vision")
 
 _WORD = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 #: As `engines.models.names` has it: a name of the store, not the place it was pulled from.
@@ -120,19 +120,41 @@ class Settings:
     max_body_bytes: int = _server(
         8 * 1024 * 1024, "Largest request body.", unit="bytes", minimum=1024, maximum=2**30)
     max_messages: int = _server(1024, "Messages in one chat request.", minimum=1, maximum=1_000_000)
-    max_inputs: int = _server(2048, "Texts in one embeddings request.", minimum=1, maximum=1_000_000)
+    max_inputs: int = _server(
+        2048, "Texts in one embeddings request, documents in one rerank request.", minimum=1, maximum=1_000_000)
+    max_images: int = _server(8, "Images in one chat request.", minimum=1, maximum=1000)
+    image_max_bytes: int = _server(
+        8 * 1024 * 1024, "Largest image, as a file.", unit="bytes", minimum=1024, maximum=2**30)
+    image_max_pixels: int = _server(
+        4096 * 4096, "Largest image in pixels, width by height; decoding takes up to 14 bytes for each, of one image "
+        "at a time.",
+        unit="pixels", minimum=64, maximum=2**28)
+    image_hosts: str = _server(
+        "", "Hosts that images may be fetched from by URL, with commas between; with a port where it is not "
+        "the usual one. Empty fetches none.",
+        pattern=r"([A-Za-z0-9.-]+(:[0-9]{1,5})?(,[A-Za-z0-9.-]+(:[0-9]{1,5})?)*)?",
+        allowed="host names with commas between, or nothing")
 
     llm_model: str = _engine(
         "smollm2:135m", "Model that answers chats; empty turns this engine off.", **MODEL)
     embed_model: str = _engine(
         "all-minilm", "Model that makes embeddings; empty turns this engine off.", **MODEL)
+    rerank_model: str = _engine(
+        "", "Model that ranks documents for a query; empty turns this engine off.", **MODEL)
+    vision_model: str = _engine(
+        "", "Model that answers chats with images; empty turns this engine off.", **MODEL)
     llm_device: str = _engine(
         "NPU", "First choice of device for chats; then NPU, GPU, CPU in turn.", **DEVICE)
     embed_device: str = _engine(
         "CPU", "First choice of device for embeddings; then NPU, GPU, CPU in turn.", **DEVICE)
+    rerank_device: str = _engine(
+        "CPU", "First choice of device for reranking; then GPU, CPU in turn. No NPU runs it.", **DEVICE)
+    vision_device: str = _engine(
+        "GPU", "First choice of device for chats with images; then CPU. No NPU runs them here.", **DEVICE)
     llm_slots: int = _engine(
         0, "Chats that run at a time; 0 takes 8 where the device batches, 1 on an NPU.",
         minimum=0, maximum=64)
+    vision_slots: int = _engine(0, "Chats with images that run at a time; 0 takes 8.", minimum=0, maximum=64)
     max_step_tokens: int = _engine(
         256, "Prompt tokens read in one step of the engine; a cancel waits for one step at most.",
         unit="tokens", minimum=1, maximum=65536)
@@ -216,7 +238,7 @@ def table() -> tuple[Setting, ...]:
 
 def models_of(settings: Settings) -> Mapping[str, str]:
     """The model of each engine that is turned on, by the engine's kind."""
-    models = {"llm": settings.llm_model, "embed": settings.embed_model}
+    models: dict[str, str] = {kind: getattr(settings, f"{kind}_model") for kind in KINDS}
     return {kind: model for kind, model in models.items() if model}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["llm", "embed"]
+Kind = Literal["llm", "embed", "rerank", "vision"]
 EndReason = Literal["stop", "length", "cancelled", "failed"]
 
 #: Called while a model loads, with what is happening now in a few words.
@@ -105,6 +105,8 @@ class GenerateTask:
     #: Whether the tokenizer adds its own (BOS …): not when a chat template already did.
     add_special_tokens: bool = False
     resume: tuple[int, ...] = ()
+    #: Base64 of PNGs or JPEGs, for vision models; `prompt` says where each stands (`engines.image_tags`).
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,20 @@ class EmbedTask:
     id: str
     texts: tuple[str, ...]
     token_counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RerankTask:
+    """Texts to score against a query, with the token count of each and of the query, without special tokens."""
+
+    id: str
+    query: str
+    query_tokens: int
+    texts: tuple[str, ...]
+    token_counts: tuple[int, ...]
+
+
+Task = GenerateTask | EmbedTask | RerankTask
 
 
 @dataclass(frozen=True)
@@ -136,7 +152,8 @@ class Update:
     id: str
     text: str = ""
     tokens: tuple[int, ...] = ()
-    #: For embeddings: position in the task → the vector as base64 of little-endian float32.
+    #: For embeddings: position in the task → the vector as base64 of little-endian float32. A reranked text's vector
+    #: is one number, its score.
     vectors: tuple[tuple[int, str], ...] = ()
     end: End | None = None
 
@@ -152,7 +169,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def submit(self, task: GenerateTask | EmbedTask) -> None:
+    def submit(self, task: Task) -> None:
         """Take a task. Returns at once; an error in the task comes back as an `Update` that ends it."""
 
     @abstractmethod

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from engines import wire
-from engines.base import EmbedTask, EngineSpec, GenerateTask
+from engines.base import EngineSpec, Task
 
 
 class EngineProcess:
@@ -51,7 +51,7 @@ class EngineProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def submit(self, task: GenerateTask | EmbedTask) -> None:
+    def submit(self, task: Task) -> None:
         """Hand over a task; returns at once. That the process is gone is told by `receive` alone."""
         self._outbox.put(("submit", wire.task_to(task)))
 

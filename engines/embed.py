@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
+from engines.base import EmbedTask, End, Engine, EngineSpec, LoadProgress, Task, Update
 from engines.devices import family
 from engines.encoder import full_size, load_encoder, padded_length
 
@@ -63,7 +63,7 @@ class TextEmbedder(Engine):
     def busy(self) -> bool:
         return bool(self._tasks)
 
-    def submit(self, task: GenerateTask | EmbedTask) -> None:
+    def submit(self, task: Task) -> None:
         assert isinstance(task, EmbedTask)
         self._tasks[task.id] = _Pending(task, left=len(task.texts))
         self._queue += [(task.id, i) for i in range(len(task.texts))]

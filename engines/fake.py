@@ -3,7 +3,8 @@
 It answers every prompt with numbered words (" 1 2 3 …", one token each, token n being the word n), so that a lost
 or repeated token shows in the text. A prompt's words may command it, for fault tests: `fake:crash` ends the process
 with SIGSEGV before its third token (a job continued behind that runs on), `fake:break` raises there, `fake:hang` stops
-stepping for ever, `fake:end=N` ends by itself after N tokens.
+stepping for ever, `fake:end=N` ends by itself after N tokens. A document's score is the part of
+the query's words that it has.
 Token counts are words, in `engines.tokenizer.FakeTokenizer` too.
 """
 
@@ -19,7 +20,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
+from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, RerankTask, Task, Update
 
 DEFAULT_SLOTS = 8
 DIMENSIONS = 8
@@ -46,7 +47,7 @@ class FakeEngine(Engine):
         self._slots = spec.slots or DEFAULT_SLOTS
         self._running: dict[str, _Running] = {}
         self._waiting: deque[GenerateTask] = deque()
-        self._texts: deque[EmbedTask] = deque()
+        self._texts: deque[EmbedTask | RerankTask] = deque()
 
     def load(self, device: str, progress: LoadProgress) -> int:
         return self._slots
@@ -55,11 +56,11 @@ class FakeEngine(Engine):
     def busy(self) -> bool:
         return bool(self._running or self._waiting or self._texts)
 
-    def submit(self, task: GenerateTask | EmbedTask) -> None:
-        if isinstance(task, EmbedTask):
-            self._texts.append(task)
-        else:
+    def submit(self, task: Task) -> None:
+        if isinstance(task, GenerateTask):
             self._waiting.append(task)
+        else:
+            self._texts.append(task)
 
     def cancel(self, task_id: str) -> None:
         self._running.pop(task_id, None)
@@ -73,9 +74,9 @@ class FakeEngine(Engine):
         time.sleep(self._spec.fake_token_ms / 1000)
         updates = [self._word(r) for r in list(self._running.values())]
         if self._texts:
-            embedded = self._texts.popleft()
-            vectors = tuple((i, fake_vector(text)) for i, text in enumerate(embedded.texts))
-            updates.append(Update(embedded.id, vectors=vectors, end=End("stop")))
+            whole = self._texts.popleft()
+            vectors = tuple((i, _made_of(whole, text)) for i, text in enumerate(whole.texts))
+            updates.append(Update(whole.id, vectors=vectors, end=End("stop")))
         return updates
 
     def _word(self, running: _Running) -> Update:
@@ -94,6 +95,17 @@ class FakeEngine(Engine):
             return Update(task.id, text, (running.made,))
         del self._running[task.id]
         return Update(task.id, text, (running.made,), end=End("stop" if over else "length"))
+
+
+def _made_of(task: EmbedTask | RerankTask, text: str) -> str:
+    return fake_vector(text) if isinstance(task, EmbedTask) else fake_score(task.query, text)
+
+
+def fake_score(query: str, text: str) -> str:
+    """The part of the query's words that the text has, as a vector of one number."""
+    wanted = set(query.lower().split())
+    score = len(wanted & set(text.lower().split())) / max(1, len(wanted))
+    return base64.b64encode(struct.pack("<f", score)).decode("ascii")
 
 
 def fake_vector(text: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import openvino_genai as genai
 
 from engines import tokenizer
-from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
+from engines.base import End, Engine, EngineSpec, GenerateTask, LoadProgress, Task, Update
 from engines.detokenizer import TextStream, advance_all, finish_all
 from engines.errors import reason_of
 from engines.generation import WARM_UP, as_tensor, input_ids, to_config
@@ -102,20 +102,24 @@ class BatchingLLM(Engine):
     def busy(self) -> bool:
         return bool(self._running or self._ended)
 
-    def submit(self, task: GenerateTask | EmbedTask) -> None:
+    def submit(self, task: Task) -> None:
         assert isinstance(task, GenerateTask)
         stream = TextStream(stop=task.sampling.stop)
         try:
             config = to_config(task.sampling, self._defaults, already=len(task.resume))
-            tensor = as_tensor(input_ids(self._tokenizer, task, self._spec.context_tokens))
             if task.resume:
                 advance_all(self._tokenizer.decode, [stream], [task.resume])
             self._next_request += 1
-            handle = self._pipeline.add_request(self._next_request, tensor, config)
+            handle = self._add(self._next_request, task, config)
         except Exception as error:
             self._ended.append(Update(task.id, end=End("failed", "bad_request", reason_of(error))))
             return
         self._running[task.id] = _Running(task, handle, stream)
+
+    def _add(self, number: int, task: GenerateTask, config: genai.GenerationConfig) -> genai.GenerationHandle:
+        """Hand a request to the pipeline, under a number that none had before."""
+        tensor = as_tensor(input_ids(self._tokenizer, task, self._spec.context_tokens))
+        return self._pipeline.add_request(number, tensor, config)
 
     def cancel(self, task_id: str) -> None:
         if running := self._running.pop(task_id, None):

@@ -13,7 +13,7 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 
-from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
+from engines.base import End, Engine, EngineSpec, GenerateTask, LoadProgress, Task, Update
 from engines.detokenizer import TextStream, advance_all, finish_all
 from engines.errors import reason_of
 from engines.generation import WARM_UP, as_tensor, input_ids, to_config
@@ -66,7 +66,7 @@ class SerialLLM(Engine):
     def busy(self) -> bool:
         return self._task is not None or bool(self._waiting)
 
-    def submit(self, task: GenerateTask | EmbedTask) -> None:
+    def submit(self, task: Task) -> None:
         assert isinstance(task, GenerateTask)
         self._waiting.append(task)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from engines.base import Engine, EngineFacts, EngineSpec, LoadProgress
-from engines.devices import candidates, failure_category, family
+from engines.devices import CHAIN, candidates, failure_category, family
 from engines.errors import LoadError
 
 
@@ -16,7 +16,7 @@ def load_engine(spec: EngineSpec, progress: LoadProgress) -> tuple[Engine, Engin
     Blocks for seconds to minutes. Raises `LoadError` with every device's reason when none takes it.
     """
     passed_over: list[str] = []
-    for candidate in candidates(spec.device, _available(spec), spec.device_hints, spec.properties):
+    for candidate in candidates(spec.device, _available(spec), _families(spec), spec.properties):
         reason = candidate.skip
         if not reason:
             progress(f"loading {spec.model} on {candidate.device}")
@@ -46,6 +46,13 @@ def _facts(
     return EngineFacts(spec.kind, spec.model, device, context, longest_prompt, slots, load_s, passed_over)
 
 
+def _families(spec: EngineSpec) -> Sequence[str]:
+    """Where a model's format runs, by its manifest; ranking and vision have no engine for an NPU here."""
+    if spec.kind in ("rerank", "vision"):
+        return [each for each in spec.device_hints or CHAIN if each != "NPU"]
+    return spec.device_hints
+
+
 def _available(spec: EngineSpec) -> Sequence[str]:
     if spec.backend == "fake":
         return ("CPU",)
@@ -64,6 +71,14 @@ def _make(spec: EngineSpec, device: str) -> Engine:
         from engines.embed import TextEmbedder
 
         return TextEmbedder(spec)
+    if spec.kind == "rerank":
+        from engines.rerank import TextReranker
+
+        return TextReranker(spec)
+    if spec.kind == "vision":
+        from engines.vision import VisionLLM
+
+        return VisionLLM(spec)
     if family(device) == "NPU":
         from engines.llm_serial import SerialLLM
 

@@ -25,6 +25,9 @@ def properties_for(spec: EngineSpec, device: str) -> dict[str, Any]:
             properties["MAX_PROMPT_LEN"] = spec.npu_max_prompt_tokens
             properties["MIN_RESPONSE_LEN"] = spec.npu_min_response_tokens
             properties |= {"PREFILL_HINT": spec.npu_prefill_hint, "GENERATE_HINT": spec.npu_generate_hint}
+    elif spec.kind == "rerank" and family(device) == "CPU":
+        # In bf16 a score has three digits at best, and documents that differ come out as equal.
+        properties["INFERENCE_PRECISION_HINT"] = "f32"
     elif spec.reproducible:
-        properties |= REPRODUCIBLE if spec.kind == "llm" else {"INFERENCE_PRECISION_HINT": "f32"}
+        properties |= REPRODUCIBLE if spec.kind in ("llm", "vision") else {"INFERENCE_PRECISION_HINT": "f32"}
     return {**properties, **spec.properties}

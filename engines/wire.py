@@ -12,7 +12,7 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
-from engines.base import EmbedTask, End, EngineFacts, EngineSpec, GenerateTask, Sampling, Update
+from engines.base import EmbedTask, End, EngineFacts, EngineSpec, GenerateTask, RerankTask, Sampling, Task, Update
 
 Message = dict[str, Any]
 
@@ -36,13 +36,20 @@ def facts_from(body: Message) -> EngineFacts:
     return EngineFacts(**{**body, "fallbacks": tuple(body["fallbacks"])})
 
 
-def task_to(task: GenerateTask | EmbedTask) -> Message:
-    return {"kind": "generate" if isinstance(task, GenerateTask) else "embed", **asdict(task)}
+_KINDS: dict[type[Task], str] = {GenerateTask: "generate", EmbedTask: "embed", RerankTask: "rerank"}
 
 
-def task_from(body: Message) -> GenerateTask | EmbedTask:
+def task_to(task: Task) -> Message:
+    return {"kind": _KINDS[type(task)], **asdict(task)}
+
+
+def task_from(body: Message) -> Task:
     if body["kind"] == "embed":
         return EmbedTask(body["id"], tuple(body["texts"]), tuple(body["token_counts"]))
+    if body["kind"] == "rerank":
+        return RerankTask(
+            body["id"], body["query"], body["query_tokens"], tuple(body["texts"]), tuple(body["token_counts"])
+        )
     sampling = dict(body["sampling"])
     sampling["stop"] = tuple(sampling["stop"])
     sampling["stop_token_ids"] = tuple(sampling["stop_token_ids"])
@@ -53,6 +60,7 @@ def task_from(body: Message) -> GenerateTask | EmbedTask:
         tuple(body["prompt_ids"]),
         body["add_special_tokens"],
         tuple(body["resume"]),
+        images=tuple(body.get("images", ())),  # One that waits since before there were any has none.
     )
 
 

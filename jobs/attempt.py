@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from engines import wire
-from engines.base import EmbedTask, End, GenerateTask, Update
+from engines.base import End, GenerateTask, Task, Update
 from jobs.events import token_data
 from jobs.record import Job, JobError, Outcome, State, Usage
 from jobs.store import SIGN_OF_LIFE, Tokens, now_ms
@@ -34,9 +34,9 @@ class Ending:
 DEADLINE = Ending(
     "incomplete", "length", JobError("deadline", "The run timeout was reached; the text so far is the result.")
 )
-#: Of an embedding: some of its vectors are no result.
+#: Of embeddings and scores: some of them are no result.
 TOO_LATE = Ending(
-    "failed", "failed", JobError("deadline", "The run timeout was reached before all the vectors were made.")
+    "failed", "failed", JobError("deadline", "The run timeout was reached before the result was whole.")
 )
 CANCELLED = Ending("cancelled", "cancelled")
 
@@ -78,8 +78,8 @@ class Attempt:
         """How it ends when its time is up."""
         return DEADLINE if isinstance(self._task, GenerateTask) else TOO_LATE
 
-    def engine_task(self) -> GenerateTask | EmbedTask:
-        """What to give an engine now: a generation goes on behind the tokens it has, an embedding starts again."""
+    def engine_task(self) -> Task:
+        """What to give an engine now: a generation goes on behind the tokens it has, all else starts again."""
         if isinstance(self._task, GenerateTask):
             return replace(self._task, id=self.task_id, resume=tuple(self._tokens))
         self._vectors.clear()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from engines.base import Kind
 from engines.errors import BadModelName, UnsupportedModel
+from engines.image_tokens import UNKNOWN_TOKENS, fixed, image_tokens
 from engines.models.manifest import Manifest
 from engines.models.names import normalise
 from engines.models.store import ModelStore
@@ -28,6 +29,8 @@ class OfferedModel:
     context_tokens: int
     manifest: Manifest | None = None
     dimensions: int = 0
+    #: What an image of that width and height takes of a vision model's context.
+    image_tokens: Callable[[int, int], int] = fixed(UNKNOWN_TOKENS)
 
 
 class OfferedModels:
@@ -40,9 +43,9 @@ class OfferedModels:
         """The model of that name, of whatever kind; `x` and `x:latest` are one. Raises `UnknownModel`."""
         return self._find(name, self.all)
 
-    def get(self, name: str, kind: Kind) -> OfferedModel:
-        """The model of that name that does this kind of work. Raises `UnknownModel`."""
-        return self._find(name, [m for m in self.all if m.kind == kind])
+    def get(self, name: str, *kinds: Kind) -> OfferedModel:
+        """The model of that name that does one of these kinds of work. Raises `UnknownModel`."""
+        return self._find(name, [m for m in self.all if m.kind in kinds])
 
     def _find(self, name: str, models: Sequence[OfferedModel]) -> OfferedModel:
         try:
@@ -66,7 +69,8 @@ def offer(store: ModelStore, name: str, kind: Kind, backend: str) -> OfferedMode
     manifest = of_kind(store, name, kind)
     tokenizer = ModelTokenizer(store.path(name))
     dimensions = manifest.embedding.dimensions if manifest.embedding else 0
-    return OfferedModel(manifest.name, kind, tokenizer, manifest.context_tokens, manifest, dimensions)
+    of_images = image_tokens(store.path(name)) if kind == "vision" else fixed(UNKNOWN_TOKENS)
+    return OfferedModel(manifest.name, kind, tokenizer, manifest.context_tokens, manifest, dimensions, of_images)
 
 
 def offer_all(root: Path, models: Mapping[str, str], backend: str) -> OfferedModels:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from engines.base import Sampling
+from engines.base import Kind, Sampling
 from jobs.record import Lane
 from scheduler.limits import UserLimits
 
-__all__ = ["EmbedRequest", "GenerateRequest", "Request", "Sampling", "Terms"]
+__all__ = ["EmbedRequest", "GenerateRequest", "Image", "Request", "RerankRequest", "Sampling", "Terms"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,23 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class GenerateRequest:
-    """Text wanted, from a conversation or from a prompt as it is. `sampling.max_tokens` 0 means the default."""
+class Image:
+    """A picture in a message: base64 of a PNG or JPEG that has been checked, and its size in pixels."""
 
+    data: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """Text wanted, from a conversation or from a prompt as it is. `sampling.max_tokens` 0 means the default.
+
+    A message's content is text, or a tuple of texts and `Image`s.
+    """
+
+    #: The kinds of engine that can do it.
+    kinds: ClassVar[tuple[Kind, ...]] = ("llm", "vision")
     endpoint: str
     model: str
     sampling: Sampling
@@ -49,6 +63,7 @@ class GenerateRequest:
 class EmbedRequest:
     """Vectors wanted. A text may come as token ids of the model's own. `truncate` cuts what is over its limit."""
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("embed",)
     endpoint: str
     model: str
     texts: tuple[str | tuple[int, ...], ...]
@@ -59,4 +74,17 @@ class EmbedRequest:
     answer: Mapping[str, Any] = field(default_factory=dict)
 
 
-Request = GenerateRequest | EmbedRequest
+@dataclass(frozen=True)
+class RerankRequest:
+    """A score wanted for each text: how well it answers the query."""
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("rerank",)
+    endpoint: str
+    model: str
+    query: str
+    texts: tuple[str, ...]
+    param: str = "documents"
+    answer: Mapping[str, Any] = field(default_factory=dict)
+
+
+Request = GenerateRequest | EmbedRequest | RerankRequest

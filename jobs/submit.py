@@ -10,15 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from engines import wire
-from engines.base import EmbedTask, GenerateTask
+from engines.base import EmbedTask, GenerateTask, RerankTask, Task
 from engines.errors import PromptError
 from jobs import keys
 from jobs.errors import BadPrompt, PromptTooLong, refusal
 from jobs.models import OfferedModel, OfferedModels
 from jobs.record import Job, new_id
 from jobs.reports import Report
-from jobs.request import EmbedRequest, GenerateRequest, Request, Terms
+from jobs.request import EmbedRequest, GenerateRequest, Request, RerankRequest, Terms
 from jobs.store import NO_LIMITS, JobStore, now_ms
+from jobs.vision import has_images, vision_prompt
 from scheduler.limits import Admission, UserLimits
 
 
@@ -55,7 +56,7 @@ class Submitter:
         limits, now = self._limits, now_ms()
         queue_timeout_s = _least(terms.queue_timeout_s, terms.timeout_s)
         job_id = new_id("job")
-        model = self._models.get(request.model, "llm" if isinstance(request, GenerateRequest) else "embed")
+        model = self._models.get(request.model, *request.kinds)
         try:
             task, prompt_tokens = self._task(job_id, request, model)
             longest_answer = task.sampling.max_tokens if isinstance(task, GenerateTask) else 0
@@ -90,21 +91,26 @@ class Submitter:
             raise refusal(admission, user, self._limits.max_queued, job.reserved_tokens)
         return admission
 
-    def _task(
-        self, job_id: str, request: Request, model: OfferedModel
-    ) -> tuple[GenerateTask | EmbedTask, int]:
+    def _task(self, job_id: str, request: Request, model: OfferedModel) -> tuple[Task, int]:
         if isinstance(request, GenerateRequest):
             return self._generate_task(job_id, request, model)
+        if isinstance(request, RerankRequest):
+            return rerank_task(job_id, request, model)
         return embed_task(job_id, request, model)
 
     def _generate_task(
         self, job_id: str, request: GenerateRequest, model: OfferedModel
     ) -> tuple[GenerateTask, int]:
-        prompt = model.tokenizer.render(request.messages) if request.messages else request.prompt
         special = not request.messages
         context, longest_prompt = self._token_limits(model)
-        ids = model.tokenizer.encode(prompt, special)
-        [count] = [len(ids)] if ids is not None else model.tokenizer.count([prompt], longest_prompt, special)
+        if model.kind == "vision" or has_images(request):
+            prompt, images, count = vision_prompt(request, model, longest_prompt)
+            ids = None
+        else:
+            images = ()
+            prompt = model.tokenizer.render(request.messages) if request.messages else request.prompt
+            ids = model.tokenizer.encode(prompt, special)
+            [count] = [len(ids)] if ids is not None else model.tokenizer.count([prompt], longest_prompt, special)
         if count == 0:
             raise BadPrompt("The prompt has no tokens.", request.param)
         if count > min(longest_prompt, context - 1):
@@ -113,7 +119,7 @@ class Submitter:
         sampling = replace(request.sampling, max_tokens=min(wanted, context - count))
         if ids is not None:
             return GenerateTask(job_id, "", sampling, ids), count
-        return GenerateTask(job_id, prompt, sampling, add_special_tokens=special), count
+        return GenerateTask(job_id, prompt, sampling, add_special_tokens=special, images=images), count
 
     def _token_limits(self, model: OfferedModel) -> tuple[int, int]:
         """Tokens in all, and of prompt, that every worker for this model can take."""
@@ -136,6 +142,26 @@ def embed_task(job_id: str, request: EmbedRequest, model: OfferedModel) -> tuple
         raise PromptTooLong(counts[too_long], limit, request.param, what=f"Text {too_long}")
     kept = tuple(min(count, limit) for count in counts)
     return EmbedTask(job_id, texts, kept), sum(kept)
+
+
+def rerank_task(job_id: str, request: RerankRequest, model: OfferedModel) -> tuple[RerankTask, int]:
+    """The engine's task for a rerank request, and its tokens in all. Raises `PromptTooLong`.
+
+    Query and text go through the model as one, with special tokens around and between them: as many as two texts have,
+    or one fewer.
+    """
+    limit, count = model.context_tokens, model.tokenizer.count
+    [query] = count([request.query], limit)
+    beside = query + 2 * count([""], limit, special=True)[0]
+    if beside > limit:
+        raise PromptTooLong(beside, limit, "query", what="The query")
+    counts = count(request.texts, limit - beside)
+    too_long = next((index for index, tokens in enumerate(counts) if beside + tokens > limit), None)
+    if too_long is not None:
+        what = f"Document {too_long} with the query"
+        raise PromptTooLong(beside + counts[too_long], limit, f"{request.param}[{too_long}]", what=what)
+    task = RerankTask(job_id, request.query, query, request.texts, tuple(counts))
+    return task, len(counts) * beside + sum(counts)
 
 
 def _least(*times_s: float | None) -> float | None:

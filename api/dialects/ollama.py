@@ -10,6 +10,7 @@ from api.dialects.base import Body, Json, Operation, Stream, given
 from api.dialects.openai import floats
 from api.errors import Problem, ollama_body
 from api.schemas import ollama as schemas
+from api.schemas.fields import Picture
 from jobs.models import OfferedModel
 from jobs.record import Job
 from jobs.request import EmbedRequest, GenerateRequest, Sampling
@@ -53,8 +54,15 @@ def sampling(body: Body) -> Sampling:
 
 
 def chat_request(body: Body) -> GenerateRequest:
-    messages = tuple({"role": m["role"], "content": m["content"] or ""} for m in body["messages"])
+    messages = tuple({"role": m["role"], "content": content(m["content"] or "", m)} for m in body["messages"])
     return GenerateRequest(CHAT, body["model"], sampling(body), messages=messages)
+
+
+def content(text: str, body: Body) -> str | tuple[str | Picture, ...]:
+    """A text with the images that came beside it, which Ollama puts before it."""
+    images = body.get("images") or ()
+    pictures = [Picture(image, False, f"images[{index}]") for index, image in enumerate(images)]
+    return (*pictures, text) if pictures else text
 
 
 def generate_request(body: Body) -> GenerateRequest:
@@ -62,7 +70,7 @@ def generate_request(body: Body) -> GenerateRequest:
     if body.get("raw"):
         return GenerateRequest(GENERATE, body["model"], sampling(body), prompt=body["prompt"], param="prompt")
     system = ({"role": "system", "content": body["system"]},) if body.get("system") else ()
-    messages = (*system, {"role": "user", "content": body["prompt"]})
+    messages = (*system, {"role": "user", "content": content(body["prompt"], body)})
     return GenerateRequest(GENERATE, body["model"], sampling(body), messages=messages, param="prompt")
 
 
@@ -137,7 +145,7 @@ def embed_shortcut(body: Body) -> Json | None:
 
 
 def generate_shortcut(body: Body) -> Json | None:
-    return None if body["prompt"] or body.get("system") else _loaded(GENERATE, body)
+    return None if body["prompt"] or body.get("system") or body.get("images") else _loaded(GENERATE, body)
 
 
 # --- streams

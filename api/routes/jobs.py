@@ -124,7 +124,7 @@ def _whole(job: Job, waits: Outlook | None = None) -> dict[str, object]:
     operation = OPERATIONS.get(job.endpoint)
     began = job.tokens > 0 or job.state == "in_progress"
     # A result holds its whole text; without one, what the log has is all there is.
-    has_partial = job.engine == "llm" and began and job.state not in ("completed", "incomplete")
+    has_partial = job.engine in ("llm", "vision") and began and job.state not in ("completed", "incomplete")
     return job_object(
         job,
         result=operation.result if operation else None,

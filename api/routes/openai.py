@@ -1,15 +1,16 @@
-"""OpenAI's paths."""
+"""OpenAI's paths, and those that others put beside them."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
+from api.dialects import rerank
 from api.dialects.openai import OPERATIONS, model_object
 from api.routes.inference import add_operations
 from api.services import services
 
 blueprint = Blueprint("openai", __name__)
-add_operations(blueprint, OPERATIONS)
+add_operations(blueprint, (*OPERATIONS, *rerank.OPERATIONS))
 
 
 @blueprint.get("/v1/models")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate, validates_schema
@@ -10,6 +11,16 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, vali
 #: Stop strings: OpenAI takes four; what each may hold bounds the work per token.
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as the caller gave it: a URL, or base64 alone. Nothing of it has been looked at."""
+
+    text: str
+    is_url: bool
+    #: Where in its message it stands, for errors.
+    place: str
 
 
 class Text(fields.String):

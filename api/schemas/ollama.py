@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from marshmallow import fields, validate
 
-from api.schemas.fields import MAX_TOKENS, MAX_WHOLE, MODEL, Body, Flag, Number, Object, Stops, Text, Whole
+from api.schemas.fields import MAX_TOKENS, MAX_WHOLE, MODEL, Body, Flag, Number, Object, Some, Stops, Text, Whole
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -24,11 +26,14 @@ class Options(Object):
     seed = Whole(-MAX_WHOLE, MAX_WHOLE)
 
 
-class Message(Body):
-    unsupported = {"images": ([],)}
+#: How many images one request may hold is a setting, checked in `api.images`.
+IMAGES: dict[str, Any] = {"load_default": list}
 
+
+class Message(Body):
     role = Text(required=True, validate=validate.OneOf(ROLES))
     content = Text(load_default="")
+    images = Some(Text(), 1024, **IMAGES)
 
 
 class Generation(Body):
@@ -45,7 +50,6 @@ class Chat(Generation):
 
 class Generate(Generation):
     unsupported = {
-        "images": ([],),
         "format": ("",),
         "suffix": ("",),
         "template": ("",),
@@ -57,6 +61,7 @@ class Generate(Generation):
     prompt = Text(load_default="")
     system = Text(load_default="")
     raw = Flag(load_default=False)
+    images = Some(Text(), 1024, **IMAGES)
 
 
 class Inputs(fields.Field[tuple[str, ...]]):

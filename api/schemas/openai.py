@@ -15,6 +15,7 @@ from api.schemas.fields import (
     Flag,
     Number,
     Object,
+    Picture,
     Some,
     Stops,
     Text,
@@ -27,23 +28,37 @@ MAX_PARTS = 1024
 MAX_TOKEN_IDS = 131_072
 
 
-class Content(fields.Field[str]):
-    """A message's content: text, null (an assistant's that called a tool), or parts, of which only text is served."""
+class Content(fields.Field[str | tuple[str | Picture, ...]]):
+    """A message's content: text, null (an assistant's that called a tool), or parts. Parts that are all text are one;
+    with images they stay apart."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str | tuple[str | Picture, ...]:
         text = Text()
         if not isinstance(value, list):
             return str(text.deserialize(value))
         if len(value) > MAX_PARTS:
             raise ValidationError(f"At most {MAX_PARTS} parts.")
-        texts = []
+        parts: list[str | Picture] = []
         for index, part in enumerate(value):
             if not isinstance(part, dict) or not isinstance(part.get("type"), str):
                 raise ValidationError({index: ["Not a content part."]})
+            if part["type"] == "image_url":
+                parts.append(image_part(index, part))
+                continue
             if part["type"] not in ("text", "refusal"):
                 raise ValidationError({index: [f"Parts of type {part['type'][:40]!r} are not served by this model."]})
-            texts.append(str(text.deserialize(part.get(part["type"]))))
-        return "".join(texts)
+            parts.append(str(text.deserialize(part.get(part["type"]))))
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(parts) else tuple(parts)
+
+
+def image_part(index: int, part: dict[str, Any]) -> Picture:
+    """The image of an `image_url` part; `detail` is left out, as every image is served at one size."""
+    at = part.get("image_url")
+    url = at.get("url") if isinstance(at, dict) else at
+    if not isinstance(url, str) or not url:
+        raise ValidationError({index: {"image_url": ["Not an object with the url of an image."]}})
+    return Picture(url, True, f"content[{index}].image_url")
 
 
 class FunctionCall(Object):

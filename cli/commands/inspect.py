@@ -6,7 +6,7 @@ import click
 
 from ..errors import Failure
 from ..options import SECTIONS, with_settings
-from ..settings import KINDS
+from ..settings import KINDS, models_of
 from ..settings_load import Loaded
 
 
@@ -43,8 +43,6 @@ def health(loaded: Loaded, engine: str | None, alive: bool) -> None:
 @with_settings("data_dir", "redis_url")
 def queue(loaded: Loaded, once: bool, as_json: bool) -> None:
     """Show the queue of a running server, every second until Ctrl-C: engines, users, jobs. Changes nothing."""
-    from functools import partial
-
     from redis import RedisError
 
     from jobs import overview
@@ -55,7 +53,12 @@ def queue(loaded: Loaded, once: bool, as_json: bool) -> None:
 
     chosen = loaded.settings
     try:
-        read = partial(overview.read, connect(redis_url(chosen)), KINDS)
+        redis, set_here = connect(redis_url(chosen)), models_of(chosen)
+
+        def read() -> list[overview.Overview]:
+            """Those that have a model, and others that run elsewhere."""
+            return [e for e in overview.read(redis, KINDS) if e.engine in set_here or e.workers or e.waiting]
+
         if as_json:
             click.echo(queue_view.document(read()))
         elif once or not sys.stdout.isatty():

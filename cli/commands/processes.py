@@ -41,7 +41,7 @@ def api(loaded: Loaded) -> None:
 @click.argument("kind", type=click.Choice(KINDS))
 @with_settings("data_dir", "redis_url", "batch_share", "Engines", "Processes")
 def worker(loaded: Loaded, kind: str) -> None:
-    """Run one engine, KIND llm or embed, and the jobs that wait for it. Needs a Redis."""
+    """Run one engine, such as that of KIND llm, and the jobs that wait for it. Needs a Redis."""
     lifeline.die_with_parent(insist=True)
     logs.configure(loaded.settings)
     sys.setswitchinterval(SWITCH_S)

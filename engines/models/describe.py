@@ -22,8 +22,8 @@ from engines.models.manifest import EmbeddingFacts, Format, Kind, Pooling
 DEFAULT_CONTEXT_TOKENS = 512
 GGUF_DEVICES = ("CPU", "GPU")
 IR_DEVICES = ("CPU", "GPU", "NPU")
-# TextRerankPipeline has no static-shape form.
-RERANK_DEVICES = ("CPU", "GPU")
+# TextRerankPipeline has no static-shape form; vision models are run by the pipeline that batches.
+BATCHING_DEVICES = ("CPU", "GPU")
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 
@@ -73,7 +73,7 @@ def describe(folder: Path, hint: str, kind: Kind | None = None) -> Description:
         format="ir",
         convert=convert,
         context_tokens=_context_tokens(folder, config),
-        devices=RERANK_DEVICES if found == "rerank" else IR_DEVICES,
+        devices=BATCHING_DEVICES if found in ("rerank", "vision") else IR_DEVICES,
         embedding=_embedding(folder, config, hint) if found == "embed" else None,
         family=str((text_config if isinstance(text_config, dict) else config).get("model_type", "")),
         parameter_size=size[1].upper() if size else "",
@@ -135,9 +135,12 @@ def _context_tokens(folder: Path, config: dict[str, Any]) -> int:
         text_config.get("max_position_embeddings") if isinstance(text_config, dict) else None,
         config.get("n_positions"),
     )
-    return next(
-        (value for value in candidates if isinstance(value, int) and value > 0), DEFAULT_CONTEXT_TOKENS
-    )
+    found = next((value for value in candidates if isinstance(value, int) and value > 0), DEFAULT_CONTEXT_TOKENS)
+    # RoBERTa counts positions from behind its padding token on: 514 of them hold 512 tokens.
+    padding = config.get("pad_token_id")
+    if "roberta" in str(config.get("model_type", "")) and isinstance(padding, int) and 0 <= padding < found - 1:
+        return found if found == candidates[0] else found - padding - 1
+    return found
 
 
 def _embedding(folder: Path, config: dict[str, Any], hint: str) -> EmbeddingFacts:

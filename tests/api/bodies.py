@@ -6,6 +6,8 @@ import httpx
 
 from tests.e2e.servers import FAKE_EMBED, FAKE_LLM
 
+FAKE_RERANK, FAKE_VISION = "bge-reranker", "internvl2:1b"
+
 SAMPLING = {
     "max_tokens": 2,
     "temperature": 0.5,
@@ -60,6 +62,14 @@ BODIES: dict[str, dict[str, Any]] = {
         "input": ["a", "b"],
         "encoding_format": "float",
         "dimensions": 4,
+        "user": "u",
+    },
+    "/v1/rerank": {
+        "model": FAKE_RERANK,
+        "query": "red fox",
+        "documents": ["a dog", {"text": "the red fox"}, "a fox"],
+        "top_n": 2,
+        "return_documents": True,
         "user": "u",
     },
     "/api/chat": {

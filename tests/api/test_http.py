@@ -6,7 +6,7 @@ import socket
 import httpx
 import pytest
 
-from tests.api.bodies import BODIES, error_of
+from tests.api.bodies import BODIES, FAKE_RERANK, error_of
 from tests.e2e.servers import FAKE_EMBED, FAKE_LLM
 
 OPENAI_KEYS = ["message", "type", "param", "code"]
@@ -146,7 +146,7 @@ def test_a_request_id_of_the_callers_comes_back_also_with_an_error(http):
 def test_an_answer_says_what_ran_where_and_how_long(http, path):
     headers = http.post(path, json=BODIES[path]).headers
     assert headers["X-NPU-Proxy-Job"].startswith("job_")
-    assert headers["X-NPU-Proxy-Model"] in (FAKE_LLM, FAKE_EMBED)
+    assert headers["X-NPU-Proxy-Model"] in (FAKE_LLM, FAKE_EMBED, FAKE_RERANK)
     assert headers["X-NPU-Proxy-Device"] == "CPU"
     assert int(headers["X-NPU-Proxy-Token-Count"]) > 0
     assert 0 <= int(headers["X-NPU-Proxy-Queue-Ms"]) < 5000

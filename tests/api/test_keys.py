@@ -17,7 +17,7 @@ from jobs import keys
 from jobs.connection import connect
 from jobs.users import UserStore, Wishes
 from scheduler.limits import UserLimits
-from tests.api.bodies import BODIES, error_of
+from tests.api.bodies import BODIES, FAKE_RERANK, error_of
 from tests.e2e.servers import FAKE_EMBED, FAKE_LLM, Server, closed
 from tests.support.waiting import until
 
@@ -27,7 +27,8 @@ OPENAI_401 = {"type": "invalid_request_error", "param": None, "code": "invalid_a
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server(auth="keys", fake_token_ms=5, user_max_queued=7, user_requests_per_minute=1000).start()
+    limits = {"user_max_queued": 7, "user_requests_per_minute": 1000}
+    server = Server(auth="keys", fake_token_ms=5, rerank_model=FAKE_RERANK, **limits).start()
     try:
         yield server.until_ready()
     finally:

@@ -77,6 +77,11 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     (
         "/v1/chat/completions",
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        "messages[0].content[0].image_url",
+    ),
+    (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
         "messages[0].content[0]",
     ),
     ("/v1/chat/completions", {"messages": CHAT["messages"] * 13}, "messages"),
@@ -118,6 +123,15 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/embeddings", {"input": "word " * 9000}, "input"),
     ("/v1/embeddings", {"encoding_format": "int8"}, "encoding_format"),
     ("/v1/embeddings", {"dimensions": 0}, "dimensions"),
+    ("/v1/rerank", {"documents": []}, "documents"),
+    ("/v1/rerank", {"documents": "a"}, "documents"),
+    ("/v1/rerank", {"documents": ["a", {"title": "b"}]}, "documents[1]"),
+    ("/v1/rerank", {"documents": ["a", "\ud800"]}, "documents[1]"),
+    ("/v1/rerank", {"documents": ["a"] * 61}, "documents"),
+    ("/v1/rerank", {"documents": ["a", "word " * 8191]}, "documents[1]"),
+    ("/v1/rerank", {"query": ""}, "query"),
+    ("/v1/rerank", {"query": "word " * 8193}, "query"),
+    ("/v1/rerank", {"top_n": 0}, "top_n"),
     ("/v1/jobs", {"endpoint": "/v1/models"}, "endpoint"),
     ("/v1/jobs", {"endpoint": None}, "endpoint"),
     ("/v1/jobs", {"body": []}, "body"),
@@ -145,7 +159,8 @@ def test_a_fault_names_its_field(http, path, change, param):
         ("/api/chat", {"options": {"temperature": "hot"}}, "options.temperature"),
         ("/api/chat", {"options": []}, "options"),
         ("/api/chat", {"messages": [{"role": "user", "content": 1}]}, "messages[0].content"),
-        ("/api/chat", {"messages": [{"role": "user", "content": "x", "images": ["eA=="]}]}, "messages[0].images"),
+        ("/api/chat", {"messages": [{"role": "user", "content": "x", "images": ["eA=="]}]}, "messages[0].images[0]"),
+        ("/api/generate", {"images": ["eA=="]}, "images[0]"),
         ("/api/generate", {"prompt": ["a"]}, "prompt"),
         ("/api/generate", {"stream": 0}, "stream"),
         ("/api/embed", {"input": [1]}, "input[0]"),
@@ -177,7 +192,8 @@ UNSUPPORTED: dict[str, dict[str, Any]] = {
     },
     "/v1/completions": {"n": 2, "best_of": 2, "logprobs": 1, "echo": True, "suffix": "x", "logit_bias": {"1": 1}},
     "/api/chat": {"tools": [{}], "format": "json", "think": True, "logprobs": True, "top_logprobs": 3},
-    "/api/generate": {"images": ["eA=="], "format": "json", "suffix": "x", "template": "x", "think": True},
+    "/api/generate": {"format": "json", "suffix": "x", "template": "x", "think": True},
+    "/v1/rerank": {"rank_fields": ["title"], "max_chunks_per_doc": 3, "max_tokens_per_doc": 100},
     "/v1/jobs": {"webhook": "http://localhost/"},
 }
 
@@ -194,7 +210,7 @@ def test_what_is_known_but_not_served_is_refused_by_name(http, path):
 @pytest.mark.parametrize("path", PATHS)
 def test_null_is_as_good_as_absent_and_unknown_fields_are_ignored(http, path):
     body = BODIES[path]
-    needed = {"model", "messages", "prompt", "input", "endpoint", "body"}
+    needed = {"model", "messages", "prompt", "input", "query", "documents", "endpoint", "body"}
     nulls = {name: value if name in needed else None for name, value in body.items()}
     nulls |= dict.fromkeys(UNSUPPORTED.get(path, {})) | {"something_new": {"a": [1]}}
     if path.startswith("/api/"):
@@ -217,7 +233,7 @@ def test_huge_numbers_anywhere(http, path, huge):
 
 @pytest.mark.usefixtures("nothing_queued")
 def test_an_unknown_model_is_a_404_in_both_dialects(http):
-    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"):
         response = http.post(path, json={**BODIES[path], "model": "../etc"})
         error = error_of(response)
         assert (response.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")

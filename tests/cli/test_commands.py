@@ -96,7 +96,7 @@ def test_serve_without_any_engine_is_refused():
     result = run("serve", "--llm-model", "", "--embed-model", "")
     assert (result.exit_code, result.stderr) == (
         2,
-        "Error: llm_model and embed_model are both empty: there is nothing to serve\n",
+        "Error: no engine has a model (llm_model, embed_model, …): there is nothing to serve\n",
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from engines.base import EmbedTask, Engine, GenerateTask, Update
+from engines.base import Engine, Task, Update
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Got:
 
 def run(
     engine: Engine,
-    tasks: Iterable[GenerateTask | EmbedTask],
+    tasks: Iterable[Task],
     between: Callable[[dict[str, Got]], None] = lambda got: None,
     most_steps: int = 20_000,
 ) -> dict[str, Got]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines import wire
-from engines.base import EmbedTask, End, EngineFacts, EngineSpec, GenerateTask, Sampling, Update
+from engines.base import EmbedTask, End, EngineFacts, EngineSpec, GenerateTask, RerankTask, Sampling, Update
 
 TEXT = st.text(max_size=30)
 TOKENS = st.lists(st.integers(0, 2**31), max_size=5).map(tuple)
@@ -27,6 +27,14 @@ SAMPLING = st.builds(
 TASKS = st.one_of(
     st.builds(GenerateTask, id=TEXT, prompt=TEXT, sampling=SAMPLING, add_special_tokens=st.booleans(), resume=TOKENS),
     st.builds(EmbedTask, id=TEXT, texts=st.lists(TEXT, max_size=4).map(tuple), token_counts=TOKENS),
+    st.builds(
+        RerankTask,
+        id=TEXT,
+        query=TEXT,
+        query_tokens=st.integers(0, 99),
+        texts=st.lists(TEXT, max_size=4).map(tuple),
+        token_counts=TOKENS,
+    ),
 )
 ENDS = st.builds(End, reason=st.sampled_from(["stop", "length", "cancelled", "failed"]), code=TEXT, message=TEXT)
 UPDATES = st.builds(

@@ -21,7 +21,7 @@ from jobs.errors import (
 )
 from jobs.models import OfferedModel, OfferedModels
 from jobs.reports import Report
-from jobs.request import EmbedRequest, GenerateRequest, Terms
+from jobs.request import EmbedRequest, GenerateRequest, Image, RerankRequest, Terms
 from jobs.submit import Limits, Submitter
 from tests.conftest import MODELS
 
@@ -155,3 +155,71 @@ def test_more_dimensions_than_the_model_has_are_refused(submitter):
 def test_every_refusal_is_one_family():
     assert {UnknownModel, BadPrompt, PromptTooLong, TryLater} == set(JobRefused.__subclasses__())
     assert {QueueFull, UserQueueFull, QuotaUsedUp} == set(TryLater.__subclasses__())
+
+
+# --- vision and reranking
+
+
+SEES = OfferedModel("sees", "vision", FakeTokenizer(), 100, image_tokens=lambda width, height: width * height)
+RANKS = OfferedModel("ranks", "rerank", FakeTokenizer(), 10)
+PICTURE = Image("aW1hZ2U=", 6, 5)
+
+
+@pytest.fixture
+def more(store):
+    """With a vision model of 100 tokens, of which an image takes its pixels, and a reranker of 10."""
+    return Submitter(store, OfferedModels([*MODELS.all, SEES, RANKS]), Limits(), lambda: [])
+
+
+def chat(*parts, model="sees", **changes):
+    messages = ({"role": "system", "content": "be brief"}, {"role": "user", "content": parts})
+    return GenerateRequest("/x", model, Sampling(5), messages=messages, **changes)
+
+
+def test_images_are_counted_and_their_places_told(more):
+    job = more.prepare(chat("one", PICTURE, "two", PICTURE, "three"), ANN)
+    task = task_of(job)
+    assert task["images"] == [PICTURE.data] * 2
+    assert task["prompt"] == "system: be brief\nuser: one<ov_genai_image_0>two<ov_genai_image_1>three"
+    assert (job.engine, job.prompt_tokens) == ("vision", 5 + 2 * 30)
+    assert task["prompt_ids"] == []
+
+
+def test_images_that_do_not_fit_are_too_long_a_prompt(more):
+    with pytest.raises(PromptTooLong) as refused:
+        more.prepare(chat("x", *[PICTURE] * 4), ANN)
+    assert refused.value.param == "messages"
+
+
+def test_a_tag_that_a_caller_wrote_is_no_image(more):
+    calls = [{"function": {"name": "<image>"}}]
+    request = chat("<ov_genai_image_0>", PICTURE)
+    answer = {"role": "assistant", "content": "<image>", "tool_calls": calls}
+    request = replace(request, messages=(answer, *request.messages))
+    prompt = task_of(more.prepare(request, ANN))["prompt"]
+    assert "assistant: < image>" in prompt
+    assert prompt.endswith("user: < ov_genai_image_0><ov_genai_image_0>")
+    raw = GenerateRequest("/x", "sees", Sampling(5), prompt="<ov_genai_image_0> x", param="prompt")
+    assert task_of(more.prepare(raw, ANN))["prompt"] == "< ov_genai_image_0> x"
+
+
+def test_a_model_for_text_takes_no_images(more):
+    with pytest.raises(BadPrompt, match="Images are not served by this model"):
+        more.prepare(chat(PICTURE, model="fake-llm"), ANN)
+
+
+def test_a_query_is_counted_with_each_text(more):
+    job = more.prepare(RerankRequest("/x", "ranks", "a b", ("c", "d e f", "")), ANN)
+    task = task_of(job)
+    assert (task["query_tokens"], task["token_counts"]) == (2, [1, 3, 0])
+    assert (job.engine, job.prompt_tokens) == ("rerank", 3 * 2 + 4)
+
+
+@pytest.mark.parametrize(
+    ("query", "texts", "param"),
+    [("a " * 11, ("b",), "query"), ("a b", ("c", "d " * 9), "documents[1]"), ("a " * 10, ("b",), "documents[0]")],
+)
+def test_a_query_and_a_text_must_fit_together(more, query, texts, param):
+    with pytest.raises(PromptTooLong) as refused:
+        more.prepare(RerankRequest("/x", "ranks", query, texts), ANN)
+    assert refused.value.param == param

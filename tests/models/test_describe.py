@@ -48,6 +48,18 @@ def test_a_vision_models_context_is_its_language_models(tmp_path):
     assert (facts.kind, facts.context_tokens, facts.family) == ("vision", 4096, "llama")
 
 
+def test_some_of_robertas_positions_hold_no_token(tmp_path):
+    config = {
+        "architectures": ["XLMRobertaForSequenceClassification"],
+        "model_type": "xlm-roberta",
+        "max_position_embeddings": 514,
+        "pad_token_id": 1,
+    }
+    write(tmp_path, ir(config))
+    facts = describe(tmp_path, "bge-reranker")
+    assert (facts.kind, facts.context_tokens, facts.devices) == ("rerank", 512, ("CPU", "GPU"))
+
+
 @pytest.mark.parametrize(
     ("files", "hint", "pooling"),
     [
