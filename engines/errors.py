@@ -3,6 +3,7 @@
     EngineError
     ├── LoadError                 no device takes the model; says why for each
     ├── PromptError               the model's template or vocabulary does not take it
+    ├── GrammarError              a grammar for the answer does not compile
     └── ModelError
         ├── BadModelName          the name breaks the rules, or leads out of the store
         ├── ModelNotFound         not in the store
@@ -44,6 +45,10 @@ class LoadError(EngineError):
 
 class PromptError(EngineError):
     code = "invalid_prompt"
+
+
+class GrammarError(EngineError):
+    code = "invalid_grammar"
 
 
 class ModelError(EngineError):

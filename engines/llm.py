@@ -106,7 +106,7 @@ class BatchingLLM(Engine):
         assert isinstance(task, GenerateTask)
         stream = TextStream(stop=task.sampling.stop)
         try:
-            config = to_config(task.sampling, self._defaults, already=len(task.resume))
+            config = to_config(task.sampling, self._defaults, len(task.resume), task.grammar)
             tensor = as_tensor(input_ids(self._tokenizer, task, self._spec.context_tokens))
             if task.resume:
                 advance_all(self._tokenizer.decode, [stream], [task.resume])

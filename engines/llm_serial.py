@@ -15,7 +15,7 @@ import openvino_genai as genai
 
 from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, Update
 from engines.detokenizer import TextStream, advance_all, finish_all
-from engines.errors import reason_of
+from engines.errors import PromptError, reason_of
 from engines.generation import WARM_UP, as_tensor, input_ids, to_config
 from engines.properties import properties_for
 
@@ -90,6 +90,8 @@ class SerialLLM(Engine):
         return self._take(item)
 
     def _start(self, task: GenerateTask) -> None:
+        if task.grammar is not None:
+            raise PromptError("An NPU's pipeline follows no grammar.")
         config = to_config(task.sampling, self._defaults, already=len(task.resume))
         ids = as_tensor(input_ids(self._tokenizer, task, self._spec.npu_max_prompt_tokens + 1))
         inputs = genai.TokenizedInputs(ids, ov.Tensor(np.ones_like(ids.data)))

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
-from engines.base import EmbedTask, End, EngineFacts, EngineSpec, GenerateTask, Sampling, Update
+from engines.base import EmbedTask, End, EngineFacts, EngineSpec, GenerateTask, Grammar, Sampling, Update
 
 Message = dict[str, Any]
 
@@ -52,6 +52,8 @@ def task_from(body: Message) -> GenerateTask | EmbedTask:
         tuple(body["prompt_ids"]),
         body["add_special_tokens"],
         tuple(body["resume"]),
+        Grammar(**body["grammar"]) if body["grammar"] else None,
+        tuple(body["kept_tokens"]),
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from engines.base import Kind
 from engines.errors import BadModelName, UnsupportedModel
+from engines.grammars import AnyGrammar, CompiledGrammars, GrammarChecker
 from engines.models.manifest import Manifest
 from engines.models.names import normalise
 from engines.models.store import ModelStore
@@ -28,6 +29,7 @@ class OfferedModel:
     context_tokens: int
     manifest: Manifest | None = None
     dimensions: int = 0
+    grammars: GrammarChecker = field(default_factory=AnyGrammar)
 
 
 class OfferedModels:
@@ -66,7 +68,8 @@ def offer(store: ModelStore, name: str, kind: Kind, backend: str) -> OfferedMode
     manifest = of_kind(store, name, kind)
     tokenizer = ModelTokenizer(store.path(name))
     dimensions = manifest.embedding.dimensions if manifest.embedding else 0
-    return OfferedModel(manifest.name, kind, tokenizer, manifest.context_tokens, manifest, dimensions)
+    grammars = CompiledGrammars(store.path(name))
+    return OfferedModel(manifest.name, kind, tokenizer, manifest.context_tokens, manifest, dimensions, grammars)
 
 
 def offer_all(root: Path, models: Mapping[str, str], backend: str) -> OfferedModels:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engines.base import Sampling
+from engines.base import Grammar, Sampling
 from jobs.record import Lane
 from scheduler.limits import UserLimits
 
-__all__ = ["EmbedRequest", "GenerateRequest", "Request", "Sampling", "Terms"]
+__all__ = ["EmbedRequest", "GenerateRequest", "Grammar", "Request", "Sampling", "Terms"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,9 @@ class GenerateRequest:
     prompt: str = ""
     #: The field that holds the text, for errors.
     param: str = "messages"
+    #: What the answer must be, and the field that says so.
+    grammar: Grammar | None = None
+    grammar_param: str = ""
     answer: Mapping[str, Any] = field(default_factory=dict)
 
 

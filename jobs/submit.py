@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from engines import wire
-from engines.base import EmbedTask, GenerateTask
-from engines.errors import PromptError
+from engines.base import EmbedTask, GenerateTask, Grammar
+from engines.devices import family
+from engines.errors import GrammarError, PromptError
 from jobs import keys
 from jobs.errors import BadPrompt, PromptTooLong, refusal
 from jobs.models import OfferedModel, OfferedModels
@@ -109,11 +110,21 @@ class Submitter:
             raise BadPrompt("The prompt has no tokens.", request.param)
         if count > min(longest_prompt, context - 1):
             raise PromptTooLong(count, min(longest_prompt, context - 1), request.param)
+        if request.grammar is not None:
+            self._check_grammar(request.grammar, request.grammar_param, model)
         wanted = request.sampling.max_tokens or self._limits.default_max_tokens
         sampling = replace(request.sampling, max_tokens=min(wanted, context - count))
-        if ids is not None:
-            return GenerateTask(job_id, "", sampling, ids), count
-        return GenerateTask(job_id, prompt, sampling, add_special_tokens=special), count
+        task = GenerateTask(job_id, prompt, sampling, add_special_tokens=special, grammar=request.grammar)
+        return (task if ids is None else replace(task, prompt="", prompt_ids=ids, add_special_tokens=False)), count
+
+    def _check_grammar(self, grammar: Grammar, param: str, model: OfferedModel) -> None:
+        devices = {family(r.device) for r in self._reports() if r.engine == model.kind and r.device}
+        if devices == {"NPU"}:
+            raise BadPrompt("The NPU, where this model runs, cannot be made to answer in a given form.", param)
+        try:
+            model.grammars.check(grammar)
+        except GrammarError as error:
+            raise BadPrompt(str(error), param) from error
 
     def _token_limits(self, model: OfferedModel) -> tuple[int, int]:
         """Tokens in all, and of prompt, that every worker for this model can take."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from api.dialects import structured
 from api.dialects.base import Body, Json, Operation, Stream, given
 from api.dialects.openai import floats
 from api.errors import Problem, ollama_body
@@ -54,16 +56,22 @@ def sampling(body: Body) -> Sampling:
 
 def chat_request(body: Body) -> GenerateRequest:
     messages = tuple({"role": m["role"], "content": m["content"] or ""} for m in body["messages"])
-    return GenerateRequest(CHAT, body["model"], sampling(body), messages=messages)
+    grammar, param = structured.of_ollama(body)
+    return GenerateRequest(
+        CHAT, body["model"], sampling(body), messages=messages, grammar=grammar, grammar_param=param
+    )
 
 
 def generate_request(body: Body) -> GenerateRequest:
     """`raw` takes the prompt as it is; else the chat template is put around it, and around `system`."""
+    grammar, param = structured.of_ollama(body)
+    request = GenerateRequest(
+        GENERATE, body["model"], sampling(body), param="prompt", grammar=grammar, grammar_param=param
+    )
     if body.get("raw"):
-        return GenerateRequest(GENERATE, body["model"], sampling(body), prompt=body["prompt"], param="prompt")
+        return replace(request, prompt=body["prompt"])
     system = ({"role": "system", "content": body["system"]},) if body.get("system") else ()
-    messages = (*system, {"role": "user", "content": body["prompt"]})
-    return GenerateRequest(GENERATE, body["model"], sampling(body), messages=messages, param="prompt")
+    return replace(request, messages=(*system, {"role": "user", "content": body["prompt"]}))
 
 
 def embed_request(body: Body) -> EmbedRequest:

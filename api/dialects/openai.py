@@ -8,6 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from api.dialects import structured
 from api.dialects.base import Body, Json, Operation, Stream, given
 from api.errors import Problem, openai_body
 from api.schemas import openai as schemas
@@ -46,7 +47,11 @@ def sampling(body: Body) -> Sampling:
 
 
 def chat_request(body: Body) -> GenerateRequest:
-    return GenerateRequest(CHAT, body["model"], sampling(body), messages=tuple(map(template_message, body["messages"])))
+    grammar, param = structured.of_openai(body)
+    messages = tuple(map(template_message, body["messages"]))
+    return GenerateRequest(
+        CHAT, body["model"], sampling(body), messages=messages, grammar=grammar, grammar_param=param
+    )
 
 
 def template_message(message: Body) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from marshmallow import fields, validate
 
 from api.schemas.fields import MAX_TOKENS, MAX_WHOLE, MODEL, Body, Flag, Number, Object, Stops, Text, Whole
+from api.schemas.structured import Format
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -35,10 +36,11 @@ class Generation(Body):
     model = Text(**MODEL)
     stream = Flag(load_default=True)
     options = fields.Nested(Options)
+    format = Format()
 
 
 class Chat(Generation):
-    unsupported = {"tools": ([],), "format": ("",), "think": (False,), "logprobs": (False,), "top_logprobs": (0,)}
+    unsupported = {"tools": ([],), "think": (False,), "logprobs": (False,), "top_logprobs": (0,)}
 
     messages = fields.List(fields.Nested(Message), load_default=list)
 
@@ -46,7 +48,6 @@ class Chat(Generation):
 class Generate(Generation):
     unsupported = {
         "images": ([],),
-        "format": ("",),
         "suffix": ("",),
         "template": ("",),
         "think": (False,),

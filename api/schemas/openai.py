@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError, fields, validate, validates_schema
 
 from api.schemas.fields import (
     MAX_TOKENS,
@@ -20,6 +20,7 @@ from api.schemas.fields import (
     Text,
     Whole,
 )
+from api.schemas.structured import ResponseFormat, StructuredOutputs
 
 #: How many messages or texts one request may hold is a setting, checked in `api.serve`; these bound the rest.
 MAX_METADATA = 16
@@ -116,18 +117,23 @@ class ChatCompletion(Generation):
         "tool_choice": ("none", "auto"),
         "functions": ([],),
         "function_call": ("none", "auto"),
-        "response_format": ({"type": "text"},),
         "logit_bias": ({},),
         "modalities": (["text"],),
         "audio": (),
         "prediction": (),
         "web_search_options": (),
-        "structured_outputs": (),
     }
 
     messages = fields.List(fields.Nested(Message), required=True, validate=validate.Length(min=1))
     max_completion_tokens = Whole(1, MAX_TOKENS)
     metadata = Metadata()
+    response_format = fields.Nested(ResponseFormat)
+    structured_outputs = fields.Nested(StructuredOutputs)
+
+    @validates_schema
+    def check_one_form(self, data: Any, **kwargs: Any) -> None:
+        if data.get("structured_outputs") and data.get("response_format", {}).get("type", "text") != "text":
+            raise ValidationError("Not together with response_format.", "structured_outputs")
 
 
 class Prompt(fields.Field[str]):
@@ -152,6 +158,8 @@ class Completion(Generation):
         "echo": (False,),
         "suffix": ("",),
         "logit_bias": ({},),
+        "response_format": ({"type": "text"},),
+        "structured_outputs": (),
     }
 
     prompt = Prompt(required=True)
