@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engines.base import Grammar, Sampling
+from engines.json_schema import schema_grammar
 from jobs.record import Lane
 from scheduler.limits import UserLimits
 
-__all__ = ["EmbedRequest", "GenerateRequest", "Grammar", "Request", "Sampling", "Terms"]
+__all__ = ["EmbedRequest", "GenerateRequest", "Grammar", "Request", "Sampling", "Terms", "Tools", "schema_grammar"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,18 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class Tools:
+    """Functions that the answer may call, as chat templates know them: `{"type": "function", "function": {"name",
+    "parameters", …}}`."""
+
+    offered: tuple[Mapping[str, Any], ...] = ()
+    #: Names of those of which one must be called; none where that is the model's choice.
+    forced: tuple[str, ...] = ()
+    #: Whether several may be called in one answer, where one must be.
+    many: bool = True
+
+
+@dataclass(frozen=True)
 class GenerateRequest:
     """Text wanted, from a conversation or from a prompt as it is. `sampling.max_tokens` 0 means the default."""
 
@@ -45,6 +58,9 @@ class GenerateRequest:
     #: What the answer must be, and the field that says so.
     grammar: Grammar | None = None
     grammar_param: str = ""
+    tools: Tools = Tools()
+    #: Whether the model thinks before it answers, and the caller gets the thoughts; None for both as the model does.
+    thinking: bool | None = None
     answer: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from api.dialects.base import Body
-from api.schemas.bounds import exact
-from jobs.request import Grammar
-
-ANY_OBJECT = Grammar("json_schema", '{"type":"object"}')
+from jobs.request import Grammar, schema_grammar
 
 
 def of_openai(body: Body) -> tuple[Grammar | None, str]:
@@ -17,12 +11,12 @@ def of_openai(body: Body) -> tuple[Grammar | None, str]:
     wanted = body.get("response_format") or {"type": "text"}
     match wanted["type"]:
         case "json_object":
-            return ANY_OBJECT, "response_format"
+            return schema_grammar({}), "response_format"
         case "json_schema":
-            return of_schema(wanted["json_schema"].get("schema")), "response_format"
+            return schema_grammar(wanted["json_schema"].get("schema") or {}), "response_format"
     match body.get("structured_outputs") or {}:
         case {"json": schema}:
-            return of_schema(schema), "structured_outputs"
+            return schema_grammar(schema), "structured_outputs"
         case {"regex": pattern}:
             return Grammar("regex", pattern), "structured_outputs"
         case {"grammar": text}:
@@ -36,13 +30,7 @@ def of_ollama(body: Body) -> tuple[Grammar | None, str]:
         case "":
             return None, ""
         case "json":
-            return ANY_OBJECT, "format"
+            return schema_grammar({}), "format"
         case schema:
-            return of_schema(schema), "format"
+            return schema_grammar(schema), "format"
 
-
-def of_schema(schema: dict[str, Any] | None) -> Grammar:
-    """An absent or empty schema asks for any object, as JSON mode does."""
-    if not schema:
-        return ANY_OBJECT
-    return Grammar("json_schema", json.dumps(exact(schema), ensure_ascii=False, separators=(",", ":")))

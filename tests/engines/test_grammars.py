@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -23,7 +24,7 @@ def nested(depth):
 
 @pytest.fixture(scope="module")
 def grammars():
-    grammars = CompiledGrammars(FOLDER)
+    grammars = CompiledGrammars(Path(FOLDER))
     yield grammars
     pid = grammars.pid
     grammars.close()
@@ -108,9 +109,10 @@ def test_a_child_that_was_killed_is_replaced(grammars):
 
 
 def test_the_child_ends_with_its_parent():
-    grammars = CompiledGrammars(FOLDER)
+    grammars = CompiledGrammars(Path(FOLDER))
     grammars.check(GOOD)
     process = psutil.Process(grammars.pid)
+    assert grammars._child is not None
     grammars._child._connection.close()  # As the kernel does when the API is killed.
     until(lambda: gone(process.pid), what="the child's end")
     grammars.close()

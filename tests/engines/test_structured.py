@@ -3,16 +3,20 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.schemas.bounds import exact
+from api.answers.reader import Call, Reader
 from engines.base import Grammar
+from engines.chat_format import FORMS, call_grammar
 from engines.grammars import CompiledGrammars
+from engines.json_schema import exact
+from jobs.reading import Reading
 from tests.engines.driving import run
-from tests.engines.test_llm import FOLDER, ask, batching, one, serial  # noqa: F401 - fixtures
+from tests.engines.test_llm import FOLDER, ask, batching, engine, one, serial  # noqa: F401 - fixtures
 
 PERSON = {
     "type": "object",
@@ -90,7 +94,7 @@ def form(task_id, schema, **sampling):
 
 @pytest.fixture(scope="module")
 def grammars():
-    grammars = CompiledGrammars(FOLDER)
+    grammars = CompiledGrammars(Path(FOLDER))
     yield grammars
     grammars.close()
 
@@ -148,6 +152,41 @@ def test_beside_forms_the_others_say_what_they_say_alone(batching):  # noqa: F81
     alone = one(batching, ask("x", "one two")).text
     got = run(batching, [form("a", PERSON), ask("b", "one two"), form("c", PERSON)])
     assert got["b"].text == alone
+
+
+TOOLS = [
+    {"name": "add", "parameters": PERSON},
+    {"name": "get_time", "parameters": {"type": "object", "properties": {"zone": {"enum": ["UTC", "CET"]}}}},
+]
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("many", [False, True])
+def test_a_forced_call_has_arguments_of_its_schema(batching, grammars, form, many):  # noqa: F811
+    grammar = call_grammar(form, TOOLS, many)
+    grammars.check(grammar)
+    tasks = [
+        replace(ask(str(seed), max_tokens=900, temperature=1.2, seed=seed, ignore_eos=False), grammar=grammar)
+        for seed in range(10)
+    ]
+    for each in run(batching, tasks).values():
+        if many and each.end.reason == "length":
+            continue
+        reader = Reader(Reading(form.name, ("add", "get_time")), "job")
+        parts = [*reader.feed(each.text), *reader.finish()]
+        calls = [part for part in parts if isinstance(part, Call)]
+        assert calls == parts != [], each.text
+        assert len(calls) == 1 or many
+        for call in calls:
+            schema = next(tool["parameters"] for tool in TOOLS if tool["name"] == call.name)
+            assert fits(json.loads(call.arguments), schema), each.text
+
+
+def test_special_tokens_that_are_marks_stay_in_the_text(engine):  # noqa: F811
+    plain = one(engine, ask("a", max_tokens=5))
+    marks = tuple(f"<|{name}|>" for name in ("im_start", "endoftext"))
+    kept = replace(ask("b", max_tokens=5), kept_tokens=marks)
+    assert one(engine, kept).text == plain.text
 
 
 def test_an_npus_pipeline_refuses_a_form_and_goes_on(serial):  # noqa: F811

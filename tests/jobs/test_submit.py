@@ -7,7 +7,7 @@ import pytest
 
 from engines.base import Sampling
 from engines.errors import PromptError
-from engines.tokenizer import FakeTokenizer
+from engines.tokenizer import NO_CONTEXT, FakeTokenizer
 from jobs import reports
 from jobs.errors import (
     BadPrompt,
@@ -105,7 +105,7 @@ def test_the_shortest_limit_of_the_workers_counts(submitter, redis):
 
 def test_a_template_that_does_not_take_the_messages_is_the_callers_error(store):
     class Strict(FakeTokenizer):
-        def render(self, messages):
+        def render(self, messages, tools=(), context=NO_CONTEXT):
             raise PromptError("roles must alternate")
 
     models = OfferedModels([OfferedModel("m", "llm", Strict(), 100)])

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.schemas.bounds import MAX_SPAN, exact
+from engines.json_schema import MAX_SPAN, exact
 
 
 @given(low=st.integers(-2000, 2000), span=st.integers(0, 40), open_low=st.booleans(), open_high=st.booleans())

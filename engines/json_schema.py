@@ -1,4 +1,4 @@
-"""Bounds of whole numbers that hold.
+"""JSON schemas as grammars, with bounds of whole numbers that hold.
 
 xgrammar's own are not exact: from 0 to 150 it lets 152 through. So a range of up to `MAX_SPAN` numbers is written as
 the list of them; a wider one stays as it is.
@@ -6,7 +6,10 @@ the list of them; a wider one stays as it is.
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+from engines.base import Grammar
 
 MAX_SPAN = 1000
 
@@ -17,8 +20,14 @@ _ONE = ("items", "additionalProperties", "unevaluatedProperties", "unevaluatedIt
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
+def schema_grammar(schema: dict[str, Any]) -> Grammar:
+    """A grammar for JSON of that schema; for any object where it is empty, as JSON mode has it."""
+    schema = exact(schema) if schema else {"type": "object"}
+    return Grammar("json_schema", json.dumps(schema, ensure_ascii=False, separators=(",", ":")))
+
+
 def exact(schema: Any) -> Any:
-    """The schema with its narrow ranges of whole numbers as `enum`. No deeper than `structured.MAX_DEPTH`."""
+    """The schema with its narrow ranges of whole numbers as `enum`. Calls itself as deep as it nests."""
     if not isinstance(schema, dict):
         return schema
     changed = dict(schema)
