@@ -103,5 +103,5 @@ def _decoded(
 
 
 def _decoded_whole(decode: DecodeBatch, sequences: Sequence[list[int]]) -> list[str]:
-    """Texts with their special tokens. One by one: shorter ones of a batch would end with the token that fills it up."""
+    """Texts with their special tokens. One by one: the shorter ones of a batch would end with what fills it up."""
     return [decode([ids], skip_special_tokens=False)[0] if ids else "" for ids in sequences]

@@ -19,16 +19,19 @@ from typing import Protocol
 
 from engines import wire
 from engines.base import Grammar
-from engines.errors import GrammarError
+from engines.errors import GrammarError, GrammarsBusy
 
 #: Time to load a tokenizer, and for one grammar, on a busy machine: beyond `grammar_process.COMPILE_CPU_S` it waits.
 START_S = 60.0
 COMPILE_S = 15.0
 #: How long a grammar waits for those before it.
 TURN_S = 30.0
+#: Callers that wait for their grammars at once; a caller more is sent away.
+MOST_WAITING = 16
 #: Verdicts that are remembered.
 VERDICTS = 1024
 
+BUSY = "Too many answers of a given form are asked for. Try again later."
 TOO_MUCH = "It takes too much time or memory to compile."
 
 
@@ -36,7 +39,8 @@ class GrammarChecker(Protocol):
     """Thread-safe."""
 
     def check(self, grammar: Grammar) -> None:
-        """Returns when the grammar compiles for the model; raises `GrammarError` when it does not."""
+        """Returns when the grammar compiles for the model; raises `GrammarError` when it does not, `GrammarsBusy` when
+        that cannot be found out now."""
 
 
 class CompiledGrammars:
@@ -47,6 +51,7 @@ class CompiledGrammars:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._turn = threading.Lock()
+        self._places = threading.BoundedSemaphore(MOST_WAITING)
         self._child: _Child | None = None
         self._verdicts: OrderedDict[bytes, str] = OrderedDict()
 
@@ -55,19 +60,27 @@ class CompiledGrammars:
         key = hashlib.sha256(f"{grammar.kind}\0{grammar.text}".encode()).digest()
         fault = self._verdicts.get(key)
         if fault is None:
-            if not self._turn.acquire(timeout=TURN_S):
-                raise GrammarError("Too many grammars are being compiled. Try again later.")
+            if not self._places.acquire(blocking=False):
+                raise GrammarsBusy(BUSY)
             try:
-                fault = self._verdicts.get(key)
-                if fault is None:
-                    fault = self._compile(grammar)
-                    self._verdicts[key] = fault
-                    if len(self._verdicts) > VERDICTS:
-                        self._verdicts.popitem(last=False)
+                fault = self._find_out(key, grammar)
             finally:
-                self._turn.release()
+                self._places.release()
         if fault:
             raise GrammarError(fault)
+
+    def _find_out(self, key: bytes, grammar: Grammar) -> str:
+        if not self._turn.acquire(timeout=TURN_S):
+            raise GrammarsBusy(BUSY)
+        try:
+            fault = self._verdicts.get(key)
+            if fault is None:
+                fault = self._verdicts[key] = self._compile(grammar)
+                if len(self._verdicts) > VERDICTS:
+                    self._verdicts.popitem(last=False)
+            return fault
+        finally:
+            self._turn.release()
 
     def _compile(self, grammar: Grammar) -> str:
         if self._child is None:
@@ -91,7 +104,7 @@ class CompiledGrammars:
 
 class _Child:
     def __init__(self, path: Path) -> None:
-        """Start it and wait until it has loaded. Raises `GrammarError` when it does not."""
+        """Start it and wait until it has loaded. Raises `GrammarsBusy` when it does not."""
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -104,7 +117,7 @@ class _Child:
         self._connection = Connection(ours.detach())
         if self._hear(START_S) is None:
             self.end()
-            raise GrammarError("Grammars cannot be compiled here now. Try again later.")
+            raise GrammarsBusy("Grammars cannot be compiled here now. Try again later.")
 
     def verdict(self, grammar: Grammar) -> wire.Message | None:
         """What it says of a grammar; None when it died of it or said nothing in time."""

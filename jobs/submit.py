@@ -13,10 +13,10 @@ from typing import Any
 from engines import wire
 from engines.base import EmbedTask, GenerateTask, Grammar
 from engines.devices import family
-from engines.errors import GrammarError, PromptError
+from engines.errors import GrammarError, GrammarsBusy, PromptError
 from jobs import keys
 from jobs.chat import prompt_of
-from jobs.errors import BadPrompt, PromptTooLong, refusal
+from jobs.errors import BadPrompt, CompilerBusy, PromptTooLong, refusal
 from jobs.models import OfferedModel, OfferedModels
 from jobs.reading import to_answer
 from jobs.record import Job, new_id
@@ -138,6 +138,8 @@ class Submitter:
             raise BadPrompt("The NPU, where this model runs, cannot be made to answer in a given form.", param)
         try:
             model.grammars.check(grammar)
+        except GrammarsBusy as error:
+            raise CompilerBusy(str(error)) from error
         except GrammarError as error:
             raise BadPrompt(str(error), param) from error
 

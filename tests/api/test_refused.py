@@ -109,7 +109,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/chat/completions", {"structured_outputs": {"choice": ["a"]}}, "structured_outputs"),
     (
         "/v1/chat/completions",
-        {"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}},
+        {"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}, "tools": []},
         "structured_outputs",
     ),
     ("/v1/chat/completions", {"tools": [{"type": "function"}]}, "tools[0].function"),
@@ -122,7 +122,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
         {"tools": [{"function": {"name": "f", "parameters": []}}]},
         "tools[0].function.parameters",
     ),
-    ("/v1/chat/completions", {"tool_choice": "required"}, "tool_choice"),
+    ("/v1/chat/completions", {"tools": [], "tool_choice": "required"}, "tool_choice"),
     ("/v1/chat/completions", {"tool_choice": "all"}, "tool_choice"),
     ("/v1/chat/completions", {"tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
     (

@@ -2,15 +2,16 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
 from engines.base import Grammar
-from engines.errors import GrammarError
+from engines.errors import GrammarError, GrammarsBusy
 from engines.grammar_process import words
-from engines.grammars import TOO_MUCH, CompiledGrammars
+from engines.grammars import MOST_WAITING, TOO_MUCH, CompiledGrammars
 from tests.engines.test_llm import FOLDER
 from tests.support.waiting import until
 from tests.support.workers import gone
@@ -96,6 +97,25 @@ def test_a_verdict_is_given_twice_and_made_once(grammars):
     grammars.close()
     grammars.check(GOOD)
     assert grammars.pid is None
+
+
+def test_when_too_many_wait_one_more_is_sent_away(grammars):
+    grammars._turn.acquire()
+    try:
+        waiting = [
+            threading.Thread(target=grammars.check, args=[Grammar("regex", f"waits {n}")]) for n in range(MOST_WAITING)
+        ]
+        for thread in waiting:
+            thread.start()
+        until(lambda: grammars._places._value == 0, what="all places taken")
+        with pytest.raises(GrammarsBusy):
+            grammars.check(Grammar("regex", "one more"))
+        grammars.check(GOOD)  # Known already: waits for nobody.
+    finally:
+        grammars._turn.release()
+    for thread in waiting:
+        thread.join(30)
+    grammars.check(Grammar("regex", "one more"))
 
 
 def test_a_child_that_was_killed_is_replaced(grammars):

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from api.errors import problem_of
 from engines.base import Grammar, Sampling
-from engines.errors import GrammarError
+from engines.errors import GrammarError, GrammarsBusy
 from engines.tokenizer import FakeTokenizer
 from jobs import reports
-from jobs.errors import BadPrompt
+from jobs.errors import BadPrompt, CompilerBusy
 from jobs.models import OfferedModel, OfferedModels
 from jobs.reports import Report
 from jobs.request import GenerateRequest, Terms
@@ -33,6 +34,17 @@ def test_a_grammar_that_does_not_compile_is_refused_with_its_field(store):
         submitter.prepare(REQUEST, ANN)
     assert refused.value.param == "format"
     submitter.prepare(replace(REQUEST, grammar=None), ANN)
+
+
+def test_who_cannot_be_served_a_form_now_is_told_to_come_again(store):
+    class Busy:
+        def check(self, grammar):
+            raise GrammarsBusy("Too many.")
+
+    model = OfferedModel("fake-llm", "llm", FakeTokenizer(), 8192, grammars=Busy())
+    with pytest.raises(CompilerBusy) as refused:
+        Submitter(store, OfferedModels([model]), Limits(), lambda: ()).prepare(REQUEST, ANN)
+    assert problem_of(refused.value).status == 503
 
 
 def test_where_only_npus_run_a_form_is_refused_before_the_queue(submitter, redis):

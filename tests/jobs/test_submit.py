@@ -11,6 +11,7 @@ from engines.tokenizer import NO_CONTEXT, FakeTokenizer
 from jobs import reports
 from jobs.errors import (
     BadPrompt,
+    CompilerBusy,
     JobRefused,
     PromptTooLong,
     QueueFull,
@@ -153,5 +154,5 @@ def test_more_dimensions_than_the_model_has_are_refused(submitter):
 
 
 def test_every_refusal_is_one_family():
-    assert {UnknownModel, BadPrompt, PromptTooLong, TryLater} == set(JobRefused.__subclasses__())
+    assert {UnknownModel, BadPrompt, PromptTooLong, CompilerBusy, TryLater} == set(JobRefused.__subclasses__())
     assert {QueueFull, UserQueueFull, QuotaUsedUp} == set(TryLater.__subclasses__())
