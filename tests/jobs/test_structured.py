@@ -16,6 +16,7 @@ from jobs.request import GenerateRequest, Terms
 from jobs.submit import Limits, Submitter
 from tests.jobs.test_recovery import in_the_middle
 from tests.support.answers import assert_whole, follow
+from tests.support.waiting import until
 
 FORM = Grammar("regex", "[ 0-9]+")
 REQUEST = GenerateRequest("/x", "fake-llm", Sampling(120), prompt="Hello", grammar=FORM, grammar_param="format")
@@ -87,9 +88,7 @@ def test_amid_a_form_a_crash_ends_the_job_with_its_text(worker, submit_form, sub
 def test_before_its_first_token_a_form_starts_again(worker, submit_form, store, hub):
     running = worker(fake_token_ms=700)
     job = submit_form(sampling=Sampling(2))
-    in_the_middle(store, job, tokens=0)
-    while store.get(job.id).state == "queued":
-        pass
+    until(lambda: store.get(job.id).state == "in_progress", what="a job that runs")
     assert store.get(job.id).tokens == 0
     running.crash_engine()
     assert_whole(follow(hub, job), 2)
