@@ -24,6 +24,8 @@ from engines.errors import GrammarError, GrammarsBusy
 #: Time to load a tokenizer, and for one grammar, on a busy machine: beyond `grammar_process.COMPILE_CPU_S` it waits.
 START_S = 60.0
 COMPILE_S = 15.0
+#: How long a process that has closed its socket takes to be gone.
+ENDING_S = 1.0
 #: How long a grammar waits for those before it.
 TURN_S = 30.0
 #: Callers that wait for their grammars at once; a caller more is sent away.
@@ -86,8 +88,11 @@ class CompiledGrammars:
         if self._child is None:
             self._child = _Child(self._path)
         verdict = self._child.verdict(grammar)
+        slow = verdict is None and self._child.alive
         if verdict is None or verdict["ends"]:
             self.close()
+        if slow:  # Its processor time would have ended it: it got none.
+            raise GrammarsBusy(BUSY)
         return TOO_MUCH if verdict is None else str(verdict["fault"])
 
     @property
@@ -125,6 +130,12 @@ class _Child:
             wire.send(self._connection, "compile", {"kind": grammar.kind, "text": grammar.text})
         heard = self._hear(COMPILE_S)
         return heard[1] if heard else None
+
+    @property
+    def alive(self) -> bool:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDING_S)
+        return self._process.poll() is None
 
     def _hear(self, timeout_s: float) -> tuple[str, wire.Message] | None:
         try:

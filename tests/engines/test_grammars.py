@@ -118,6 +118,20 @@ def test_when_too_many_wait_one_more_is_sent_away(grammars):
     grammars.check(Grammar("regex", "one more"))
 
 
+def test_a_child_that_gets_no_time_gives_no_verdict(grammars, monkeypatch):
+    """A machine too busy for a grammar says nothing of the grammar."""
+    monkeypatch.setattr("engines.grammars.COMPILE_S", 0.2)
+    monkeypatch.setattr("engines.grammars.ENDING_S", 0.1)
+    grammars.check(Grammar("regex", "before the pause"))
+    child = grammars.pid
+    os.kill(child, signal.SIGSTOP)
+    with pytest.raises(GrammarsBusy):
+        grammars.check(Grammar("regex", "paused"))
+    assert gone(child)
+    monkeypatch.undo()
+    grammars.check(Grammar("regex", "paused"))
+
+
 def test_a_child_that_was_killed_is_replaced(grammars):
     grammars.check(Grammar("regex", "before"))
     os.kill(grammars.pid, signal.SIGKILL)
