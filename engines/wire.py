@@ -52,8 +52,8 @@ def task_from(body: Message) -> GenerateTask | EmbedTask:
         tuple(body["prompt_ids"]),
         body["add_special_tokens"],
         tuple(body["resume"]),
-        Grammar(**body["grammar"]) if body["grammar"] else None,
-        tuple(body["kept_tokens"]),
+        Grammar(**body["grammar"]) if body.get("grammar") else None,  # A job queued before an upgrade has neither.
+        tuple(body.get("kept_tokens", ())),
     )
 
 

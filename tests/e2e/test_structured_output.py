@@ -52,9 +52,8 @@ def test_extensions_by_vllms_names(client):  # noqa: F811
 
 
 def test_a_form_that_is_cut_ends_with_length(client):  # noqa: F811
-    answer = client.chat.completions.create(
-        model=LLM, messages=ASK, response_format={"type": "json_object"}, max_tokens=2
-    )
+    form = {"type": "json_schema", "json_schema": {"name": "cat", "schema": Cat.model_json_schema()}}
+    answer = client.chat.completions.create(model=LLM, messages=ASK, response_format=form, max_tokens=3)
     assert answer.choices[0].finish_reason == "length"
 
 
