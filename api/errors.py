@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from api import headers
 from api.auth import AdminOnly, NoKey
-from jobs.errors import BadPrompt, JobRefused, PromptTooLong, QuotaUsedUp, TryLater, UnknownModel
+from jobs.errors import BadPrompt, CompilerBusy, JobRefused, PromptTooLong, QuotaUsedUp, TryLater, UnknownModel
 from jobs.record import Job
 
 log = logging.getLogger("npu_proxy.api")
@@ -108,6 +108,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(400, str(error), code="invalid_value", param=error.param)
         case TryLater():
             return busy_problem(error)
+        case CompilerBusy():
+            return Problem(503, str(error), "server_error", "busy", headers=RETRY, ollama=(503, OLLAMA_BUSY))
         case JobRefused():
             return Problem(400, str(error), param=error.param)
         case TooBusy():

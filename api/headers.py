@@ -82,6 +82,8 @@ def register(app: Flask) -> None:
         response.headers[REQUEST_ID] = g.get("request_id", "")
         if "admission" in g:
             response.headers.update(of_quota(g.admission, caller().limits))
+        if names := g.get("ignored"):
+            response.headers["X-NPU-Proxy-Ignored"] = ", ".join(names)
         response.headers["X-Content-Type-Options"] = "nosniff"
         if response.is_streamed:
             # Proxies (nginx) would hold a stream back until their buffer is full.

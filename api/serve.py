@@ -18,6 +18,7 @@ from api.dialects import ollama, openai, rerank
 from api.dialects.base import Body, Operation
 from api.dialects.jobs import job_object
 from api.errors import ApiError, JobEnded, ServerStops
+from api.ignored import ignored
 from api.outlook import outlook
 from api.services import services
 from api.streaming import answer_stream
@@ -119,12 +120,14 @@ def prepare(operation: Operation, body: Body, terms: Terms) -> Job:
 
 
 def load(operation: Operation, body: Mapping[str, Any]) -> Body:
-    """A body checked by the operation's schema, and by the limits on numbers of things, which are settings."""
+    """A body checked by the operation's schema, and by the limits on numbers of things, which are settings. Headers of
+    the answer name what of it is ignored."""
     config = services().config
     check_size(body, "messages", config.max_messages)
     check_size(body, "input", config.max_inputs)
     check_size(body, "documents", config.max_inputs)
     checked: Body = operation.schema.load(body)
+    g.ignored = ignored(operation.schema, body)
     return checked
 
 

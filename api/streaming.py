@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from redis.exceptions import RedisError
 
+from api.answers.reader import reader_of
 from api.dialects.base import Stream
 from api.dialects.jobs import sse
 from api.errors import LostSight, ServerStops, job_problem, problem_of
@@ -40,7 +41,9 @@ class Closing:
 
 
 def answer_stream(waiter: Waiter, stream: Stream, at: Services) -> Closing:
-    """A job's answer in a dialect's chunks. A token may have no text (the end of the text; half a character)."""
+    """A job's answer in a dialect's chunks. A token may have no text (the end of the text; half a character), and what
+    may begin a tool call makes no chunk until it is known to be one, or not."""
+    reader = reader_of(waiter.job)
 
     def chunks() -> Iterator[str]:
         yield stream.opening()
@@ -49,12 +52,16 @@ def answer_stream(waiter: Waiter, stream: Stream, at: Services) -> Closing:
                 if event is None:
                     yield stream.waiting(waiting_note(at, waiter.job))
                 elif event.name == "token" and (text := event.json()["text"]):
-                    yield stream.token(text)
+                    yield from map(stream.part, reader.feed(text))
+            yield from map(stream.part, reader.finish())
             job = waiter.final()
         except (LostSight, ServerStops) as error:
             yield stream.error(problem_of(error))
             return
-        yield stream.end(job) if job.state in ("completed", "incomplete") else stream.error(job_problem(job))
+        if job.state in ("completed", "incomplete"):
+            yield stream.end(job, reader.calls)
+        else:
+            yield stream.error(job_problem(job))
 
     return Closing(waiter, chunks())
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 Kind = Literal["llm", "embed", "rerank", "vision"]
 EndReason = Literal["stop", "length", "cancelled", "failed"]
+GrammarKind = Literal["json_schema", "regex", "ebnf", "structural_tag"]
 
 #: Called while a model loads, with what is happening now in a few words.
 LoadProgress = Callable[[str], None]
@@ -94,8 +95,17 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Grammar:
+    """What an answer must be. Checked by `engines.grammars` first: one that does not compile breaks the engine."""
+
+    kind: GrammarKind
+    text: str
+
+
+@dataclass(frozen=True)
 class GenerateTask:
-    """One completion. `resume` holds the tokens already sent: generation goes on behind them."""
+    """One completion. `resume` holds the tokens already sent: generation goes on behind them, unless a `grammar` holds,
+    whose place in the text would be lost."""
 
     id: str
     prompt: str
@@ -107,6 +117,9 @@ class GenerateTask:
     resume: tuple[int, ...] = ()
     #: Base64 of PNGs or JPEGs, for vision models; `prompt` says where each stands (`engines.image_tags`).
     images: tuple[str, ...] = ()
+    grammar: Grammar | None = None
+    #: Special tokens that stay in the text, as marks for who reads it.
+    kept_tokens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

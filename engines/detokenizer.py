@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-#: Decodes several token sequences in one call (one inference of the detokenizer model).
-DecodeBatch = Callable[[Sequence[Sequence[int]]], list[str]]
+#: Decodes several token sequences in one call (one inference of the detokenizer model); special tokens are part of the
+#: text with `skip_special_tokens=False` only.
+DecodeBatch = Callable[..., list[str]]
 
 #: So many bytes of a character can be there without it being whole. A longer run of U+FFFD is no text: given out.
 MAX_UNFINISHED_BYTES = 3
@@ -20,9 +21,13 @@ MAX_UNFINISHED_BYTES = 3
 
 @dataclass
 class TextStream:
-    """The text of one task. `stop` strings end it; the stop string itself is not part of the text."""
+    """The text of one task. `stop` strings end it; the stop string itself is not part of the text.
+
+    Special tokens are left out of it. Where some are to be kept, `left_out` are all the others.
+    """
 
     stop: tuple[str, ...] = ()
+    left_out: frozenset[int] | None = None
     stopped: bool = False
     _ids: list[int] = field(default_factory=list)
     _window: int = 0
@@ -31,7 +36,7 @@ class TextStream:
 
     def windows(self, tokens: Sequence[int]) -> tuple[list[int], list[int]]:
         """Take new tokens; the two sequences to decode for `advance`: known text, and known and new text."""
-        self._ids.extend(tokens)
+        self._ids.extend(tokens if self.left_out is None else (t for t in tokens if t not in self.left_out))
         return self._ids[self._window : self._read], self._ids[self._window :]
 
     def advance(self, known: str, full: str) -> str:
@@ -74,12 +79,29 @@ def advance_all(
 ) -> list[str]:
     """The new text of each stream after its new tokens, with one decode call for all of them."""
     pairs = [stream.windows(new) for stream, new in zip(streams, tokens, strict=True)]
-    decoded = decode([ids for pair in pairs for ids in pair]) if pairs else []
-    return [s.advance(decoded[2 * i], decoded[2 * i + 1]) for i, s in enumerate(streams)]
+    return [s.advance(*texts) for s, texts in zip(streams, _decoded(decode, streams, pairs), strict=True)]
 
 
 def finish_all(decode: DecodeBatch, streams: Sequence[TextStream]) -> list[str]:
     """The held-back text of streams that have ended."""
     pairs = [stream.windows(()) for stream in streams]
-    decoded = decode([ids for pair in pairs for ids in pair]) if pairs else []
-    return [s.finish(decoded[2 * i], decoded[2 * i + 1]) for i, s in enumerate(streams)]
+    return [s.finish(*texts) for s, texts in zip(streams, _decoded(decode, streams, pairs), strict=True)]
+
+
+def _decoded(
+    decode: DecodeBatch, streams: Sequence[TextStream], pairs: Sequence[tuple[list[int], list[int]]]
+) -> list[tuple[str, str]]:
+    """Both windows of each stream as text."""
+    found: dict[int, tuple[str, str]] = {}
+    for keeps in (False, True):
+        chosen = [i for i, stream in enumerate(streams) if (stream.left_out is not None) == keeps]
+        sequences = [ids for i in chosen for ids in pairs[i]]
+        if sequences:
+            texts = _decoded_whole(decode, sequences) if keeps else decode(sequences)
+            found.update({i: (texts[2 * n], texts[2 * n + 1]) for n, i in enumerate(chosen)})
+    return [found[i] for i in range(len(streams))]
+
+
+def _decoded_whole(decode: DecodeBatch, sequences: Sequence[list[int]]) -> list[str]:
+    """Texts with their special tokens. One by one: the shorter ones of a batch would end with what fills it up."""
+    return [decode([ids], skip_special_tokens=False)[0] if ids else "" for ids in sequences]

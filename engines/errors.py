@@ -3,6 +3,8 @@
     EngineError
     ├── LoadError                 no device takes the model; says why for each
     ├── PromptError               the model's template or vocabulary does not take it
+    ├── GrammarError              a grammar for the answer does not compile
+    │   └── GrammarsBusy          nobody knows yet whether it does: too many are being compiled
     └── ModelError
         ├── BadModelName          the name breaks the rules, or leads out of the store
         ├── ModelNotFound         not in the store
@@ -44,6 +46,14 @@ class LoadError(EngineError):
 
 class PromptError(EngineError):
     code = "invalid_prompt"
+
+
+class GrammarError(EngineError):
+    code = "invalid_grammar"
+
+
+class GrammarsBusy(GrammarError):
+    code = "grammars_busy"
 
 
 class ModelError(EngineError):

@@ -3,8 +3,8 @@
 It answers every prompt with numbered words (" 1 2 3 …", one token each, token n being the word n), so that a lost
 or repeated token shows in the text. A prompt's words may command it, for fault tests: `fake:crash` ends the process
 with SIGSEGV before its third token (a job continued behind that runs on), `fake:break` raises there, `fake:hang` stops
-stepping for ever, `fake:end=N` ends by itself after N tokens. A document's score is the part of
-the query's words that it has.
+stepping for ever, `fake:end=N` ends by itself after N tokens, `fake:say=BASE64` says that text instead of words, a few
+characters a token. A document's score is the part of the query's words that it has.
 Token counts are words, in `engines.tokenizer.FakeTokenizer` too.
 """
 
@@ -19,12 +19,15 @@ import struct
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 
 from engines.base import EmbedTask, End, Engine, EngineSpec, GenerateTask, LoadProgress, RerankTask, Task, Update
 
 DEFAULT_SLOTS = 8
 DIMENSIONS = 8
 CRASH_AT_TOKEN = 3
+#: Characters of a token of `fake:say`.
+SAID_CHARS = 4
 
 
 @dataclass
@@ -34,9 +37,24 @@ class _Running:
 
     @property
     def last(self) -> int | None:
-        """The number of the last word, when the prompt names it."""
+        """The number of the last token, when the prompt names it or the text."""
         found = re.search(r"fake:end=(\d+)", self.task.prompt)
+        if self.said is not None:
+            return max(1, -(-len(self.said) // SAID_CHARS))
         return int(found[1]) if found else None
+
+    @cached_property
+    def said(self) -> str | None:
+        """The text that the prompt says it should say."""
+        found = re.search(r"fake:say=([A-Za-z0-9+/=]+)", self.task.prompt)
+        return base64.b64decode(found[1]).decode() if found else None
+
+    @property
+    def text(self) -> str:
+        """The text of the newest token."""
+        if self.said is None:
+            return f" {self.made}"
+        return self.said[(self.made - 1) * SAID_CHARS : self.made * SAID_CHARS]
 
 
 class FakeEngine(Engine):
@@ -88,7 +106,7 @@ class FakeEngine(Engine):
             raise RuntimeError("broken, as the prompt told it to")
         while "fake:hang" in task.prompt:
             signal.pause()
-        text = f" {running.made}"
+        text = running.text
         full = running.made >= task.sampling.max_tokens
         over = running.last is not None and running.made >= running.last
         if not (full or over):

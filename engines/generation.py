@@ -9,7 +9,7 @@ import openvino as ov
 import openvino_genai as genai
 
 from engines import special_tokens
-from engines.base import GenerateTask, Sampling
+from engines.base import GenerateTask, Grammar, GrammarKind, Sampling
 from engines.errors import PromptError
 
 WARM_UP = GenerateTask("warm-up", "Hello", Sampling(max_tokens=2, temperature=0.0, ignore_eos=True))
@@ -19,12 +19,23 @@ LEAST_TOP_P = 1e-6
 #: GenAI takes less than 1 only.
 MOST_MIN_P = 0.999
 
+#: GenAI's names of what a grammar is written in.
+_GRAMMARS: dict[GrammarKind, str] = {
+    "json_schema": "json_schema",
+    "regex": "regex",
+    "ebnf": "grammar",
+    "structural_tag": "structural_tags_config",
+}
 
-def to_config(sampling: Sampling, defaults: genai.GenerationConfig, already: int = 0) -> genai.GenerationConfig:
+
+def to_config(
+    sampling: Sampling, defaults: genai.GenerationConfig, already: int = 0, grammar: Grammar | None = None
+) -> genai.GenerationConfig:
     """GenAI's config for one request; `already` tokens of the completion exist.
 
     `defaults` are the model's own (end tokens). Stop strings are not passed on: `TextStream` finds them, and
     so cuts the text exactly. A missing seed is drawn here, since GenAI's default is the same for every request.
+    Under a `grammar` it alone says where the answer ends: behind that end GenAI would go on without it.
     """
     config = genai.GenerationConfig()
     config.apply_chat_template = False
@@ -45,8 +56,16 @@ def to_config(sampling: Sampling, defaults: genai.GenerationConfig, already: int
         config.rng_seed = secrets.randbits(32) if sampling.seed is None else sampling.seed & 0xFFFFFFFF
         if sampling.top_k:
             config.top_k = sampling.top_k
+    if grammar is not None:
+        config.ignore_eos, config.min_new_tokens = False, 0
+        config.structured_output_config = structured(grammar)
     config.validate()
     return config
+
+
+def structured(grammar: Grammar) -> genai.StructuredOutputConfig:
+    """A grammar as GenAI takes it; it is compiled only in the first step that uses it."""
+    return genai.StructuredOutputConfig(**{_GRAMMARS[grammar.kind]: grammar.text})
 
 
 def input_ids(tokenizer: genai.Tokenizer, task: GenerateTask, limit: int) -> list[int]:

@@ -16,6 +16,7 @@ from engines.detokenizer import TextStream, advance_all, finish_all
 from engines.errors import reason_of
 from engines.generation import WARM_UP, as_tensor, input_ids, to_config
 from engines.properties import properties_for
+from engines.special_tokens import SpecialTexts
 
 DEFAULT_SLOTS = 8
 
@@ -78,6 +79,7 @@ class BatchingLLM(Engine):
             tokenizer.PROPERTIES,
         )
         self._tokenizer = self._pipeline.get_tokenizer()
+        self._special = SpecialTexts(self._tokenizer)
         self._defaults = self._pipeline.get_config()
         progress("warming up")
         self._warm_up()
@@ -104,9 +106,9 @@ class BatchingLLM(Engine):
 
     def submit(self, task: Task) -> None:
         assert isinstance(task, GenerateTask)
-        stream = TextStream(stop=task.sampling.stop)
         try:
-            config = to_config(task.sampling, self._defaults, already=len(task.resume))
+            stream = TextStream(task.sampling.stop, self._special.all_but(task.kept_tokens))
+            config = to_config(task.sampling, self._defaults, len(task.resume), task.grammar)
             if task.resume:
                 advance_all(self._tokenizer.decode, [stream], [task.resume])
             self._next_request += 1

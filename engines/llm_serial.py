@@ -15,9 +15,10 @@ import openvino_genai as genai
 
 from engines.base import End, Engine, EngineSpec, GenerateTask, LoadProgress, Task, Update
 from engines.detokenizer import TextStream, advance_all, finish_all
-from engines.errors import reason_of
+from engines.errors import PromptError, reason_of
 from engines.generation import WARM_UP, as_tensor, input_ids, to_config
 from engines.properties import properties_for
+from engines.special_tokens import SpecialTexts
 
 #: How long `step()` waits for a token before it lets its owner look for commands.
 STEP_WAIT_S = 0.05
@@ -55,6 +56,7 @@ class SerialLLM(Engine):
         self._pipeline = genai.LLMPipeline(self._spec.path, device, **properties)
         self._compiled_tokens = int(properties["MAX_PROMPT_LEN"]) + int(properties["MIN_RESPONSE_LEN"])
         self._tokenizer = self._pipeline.get_tokenizer()
+        self._special = SpecialTexts(self._tokenizer)
         self._defaults = self._pipeline.get_generation_config()
         progress("warming up")
         self.submit(WARM_UP)
@@ -90,10 +92,12 @@ class SerialLLM(Engine):
         return self._take(item)
 
     def _start(self, task: GenerateTask) -> None:
+        if task.grammar is not None:
+            raise PromptError("An NPU's pipeline follows no grammar.")
         config = to_config(task.sampling, self._defaults, already=len(task.resume))
         ids = as_tensor(input_ids(self._tokenizer, task, self._spec.npu_max_prompt_tokens + 1))
         inputs = genai.TokenizedInputs(ids, ov.Tensor(np.ones_like(ids.data)))
-        self._stream = TextStream(stop=task.sampling.stop)
+        self._stream = TextStream(task.sampling.stop, self._special.all_but(task.kept_tokens))
         if task.resume:
             advance_all(self._tokenizer.decode, [self._stream], [task.resume])
         self._sink, self._unsent, self._made = _Sink(), list[int](), 0

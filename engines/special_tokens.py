@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 #: A noncharacter, which Unicode keeps for such uses: no text that is meant for others has it.
@@ -23,12 +24,32 @@ def special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     """The special tokens of a GenAI tokenizer: those that decoding leaves out. None for one without a detokenizer,
     which no chat goes through. Takes 50 ms for 50,000 tokens."""
     try:
-        ids = list(tokenizer.get_vocab().values())
+        texts = {text for text in special_texts(tokenizer).values() if len(text) > 1}
     except RuntimeError:
         return None
-    hidden = [token for token, text in zip(ids, _decode(tokenizer, ids), strict=True) if text == ""]
-    texts = {text for text in _decode(tokenizer, hidden, skip_special_tokens=False) if len(text) > 1}
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None
+
+
+def special_texts(tokenizer: Any) -> dict[int, str]:
+    """The id and text of each special token. RuntimeError for a tokenizer without a detokenizer."""
+    ids = list(tokenizer.get_vocab().values())
+    hidden = [token for token, text in zip(ids, _decode(tokenizer, ids), strict=True) if text == ""]
+    return dict(zip(hidden, _decode(tokenizer, hidden, skip_special_tokens=False), strict=True))
+
+
+class SpecialTexts:
+    """The special tokens of one tokenizer, found out when they are first asked for."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        return special_texts(self._tokenizer)
+
+    def all_but(self, kept: tuple[str, ...]) -> frozenset[int] | None:
+        """The ids of all special tokens but those of these texts; None when all are left out."""
+        return frozenset(token for token, text in self._texts.items() if text not in kept) if kept else None
 
 
 def _decode(tokenizer: Any, ids: list[int], **options: Any) -> list[str]:

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from engines import special_tokens
+from engines.chat_format import HERMES, ChatFormat, of_template
 from engines.errors import PromptError, reason_of
 
 #: Characters encoded in one go: a few ms at most.
@@ -21,13 +23,22 @@ SLICE_CHARS = 16_384
 #: A tokenizer's work is tiny: more threads cost four times the CPU and win nothing.
 PROPERTIES = {"INFERENCE_NUM_THREADS": 1}
 
+Messages = Sequence[Mapping[str, Any]]
+NO_CONTEXT: Mapping[str, Any] = MappingProxyType({})
+
 
 class PromptTokenizer(Protocol):
     """What the way to the queue needs of a model's tokenizer. Thread-safe."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    #: What the model's chat template says of its answers.
+    chat_format: ChatFormat
+
+    def render(
+        self, messages: Messages, tools: Messages = (), context: Mapping[str, Any] = NO_CONTEXT
+    ) -> str:
         """The prompt that the model's chat template makes of a conversation, to be given to `count` and `encode` as it
-        is: what looks like special tokens in the messages is marked not to be read so. Raises `PromptError`."""
+        is: what looks like special tokens in messages and tools is marked not to be read so. `context` are further
+        variables of the template. Raises `PromptError`."""
 
     def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:
         """Tokens in each text: exact up to `SLICE_CHARS` characters, else within a few. Of a longer text than `limit`
@@ -52,6 +63,7 @@ class ModelTokenizer:
         self._tokenizer = openvino_genai.Tokenizer(str(path), **PROPERTIES)
         self._special_tokens = special_tokens.special_tokens(self._tokenizer)
         self._cuts_at = self._find_cut()
+        self.chat_format = of_template(self._tokenizer.chat_template or "", self._special_tokens)
 
     def _find_cut(self) -> int:
         """Some tokenizers silently cut what is over their own limit: found out by giving this one more tokens than a
@@ -59,13 +71,24 @@ class ModelTokenizer:
         five, six = (self._lengths(["a " * (n * SLICE_CHARS)], special=False)[0] for n in (5, 6))
         return five if five == six else sys.maxsize
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        safe = [m if self._special_tokens is None else special_tokens.broken(m, self._special_tokens) for m in messages]
+    def render(
+        self, messages: Messages, tools: Messages = (), context: Mapping[str, Any] = NO_CONTEXT
+    ) -> str:
         try:
-            prompt: str = self._tokenizer.apply_chat_template([dict(m) for m in safe], add_generation_prompt=True)
+            prompt: str = self._tokenizer.apply_chat_template(
+                self._safe(messages),
+                add_generation_prompt=True,
+                tools=self._safe(tools) or None,
+                extra_context=dict(context) or None,
+            )
         except Exception as error:
             raise PromptError(f"The model's chat template does not take these messages: {reason_of(error)}") from error
         return special_tokens.rendered(prompt)
+
+    def _safe(self, objects: Messages) -> list[dict[str, Any]]:
+        """Copies in which no text is read as a special token."""
+        special = self._special_tokens
+        return [dict(each if special is None else special_tokens.broken(each, special)) for each in objects]
 
     def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:
         counts: list[int] = []
@@ -132,7 +155,11 @@ def groups(texts: Sequence[str]) -> Iterator[list[str]]:
 class FakeTokenizer:
     """The fake engine's: a token is a word."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    chat_format = ChatFormat(tools=True, form=HERMES, thinks=True, switchable=True)
+
+    def render(
+        self, messages: Messages, tools: Messages = (), context: Mapping[str, Any] = NO_CONTEXT
+    ) -> str:
         return "\n".join(f"{m['role']}: {m.get('content') or ''}" for m in messages)
 
     def count(self, texts: Sequence[str], limit: int, special: bool = False) -> list[int]:

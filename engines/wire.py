@@ -12,7 +12,18 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
-from engines.base import EmbedTask, End, EngineFacts, EngineSpec, GenerateTask, RerankTask, Sampling, Task, Update
+from engines.base import (
+    EmbedTask,
+    End,
+    EngineFacts,
+    EngineSpec,
+    GenerateTask,
+    Grammar,
+    RerankTask,
+    Sampling,
+    Task,
+    Update,
+)
 
 Message = dict[str, Any]
 
@@ -60,7 +71,9 @@ def task_from(body: Message) -> Task:
         tuple(body["prompt_ids"]),
         body["add_special_tokens"],
         tuple(body["resume"]),
-        images=tuple(body.get("images", ())),  # One that waits since before there were any has none.
+        tuple(body.get("images", ())),  # A job queued before an upgrade has none of these.
+        Grammar(**body["grammar"]) if body.get("grammar") else None,
+        tuple(body.get("kept_tokens", ())),
     )
 
 

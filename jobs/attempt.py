@@ -39,6 +39,11 @@ TOO_LATE = Ending(
     "failed", "failed", JobError("deadline", "The run timeout was reached before the result was whole.")
 )
 CANCELLED = Ending("cancelled", "cancelled")
+CANNOT_CONTINUE = Ending(
+    "failed",
+    "failed",
+    JobError("cannot_continue", "The worker or its engine ended amid an answer of a given form, which cannot go on."),
+)
 
 
 class Attempt:
@@ -67,6 +72,8 @@ class Attempt:
         self._first_token_ms = job.started_ms if self._tokens else 0
         if isinstance(self._task, GenerateTask) and len(self._tokens) >= self._task.sampling.max_tokens:
             self.ending = Ending("completed", "length")  # Only its end was lost.
+        else:
+            self.end_if_broken_off()
 
     @property
     def task_id(self) -> str:
@@ -77,6 +84,12 @@ class Attempt:
     def at_deadline(self) -> Ending:
         """How it ends when its time is up."""
         return DEADLINE if isinstance(self._task, GenerateTask) else TOO_LATE
+
+    def end_if_broken_off(self) -> None:
+        """End it when its engine has gone and no other can go on: a grammar must be followed from the first token."""
+        constrained = isinstance(self._task, GenerateTask) and self._task.grammar is not None
+        if constrained and self._tokens and self.ending is None:
+            self.ending = CANNOT_CONTINUE
 
     def engine_task(self) -> Task:
         """What to give an engine now: a generation goes on behind the tokens it has, all else starts again."""

@@ -4,6 +4,7 @@
     ├── UnknownModel      no engine of the right kind serves that name
     ├── BadPrompt         the model's template or vocabulary does not take it
     ├── PromptTooLong     with the limit and the count
+    ├── CompilerBusy      too many grammars are being compiled
     └── TryLater          with what is left of the user's quotas
         ├── QueueFull         all places in the queue are taken
         ├── UserQueueFull     those of one user are
@@ -34,6 +35,9 @@ class BadPrompt(JobRefused):
     def __init__(self, message: str, param: str) -> None:
         super().__init__(message)
         self.param = param
+
+
+class CompilerBusy(JobRefused): ...
 
 
 class PromptTooLong(JobRefused):

@@ -205,6 +205,7 @@ class EngineHost:
             reach("crash_counted")
             if crashes >= MAX_CRASHES:
                 attempt.ending = Ending("failed", "failed", JobError("engine_crashed", message))
+            attempt.end_if_broken_off()
         self._flush(under_it)
         self._report()
 

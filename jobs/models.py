@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from engines.base import Kind
 from engines.errors import BadModelName, UnsupportedModel
+from engines.grammars import AnyGrammar, CompiledGrammars, GrammarChecker
 from engines.image_tokens import UNKNOWN_TOKENS, fixed, image_tokens
 from engines.models.manifest import Manifest
 from engines.models.names import normalise
@@ -31,6 +32,7 @@ class OfferedModel:
     dimensions: int = 0
     #: What an image of that width and height takes of a vision model's context.
     image_tokens: Callable[[int, int], int] = fixed(UNKNOWN_TOKENS)
+    grammars: GrammarChecker = field(default_factory=AnyGrammar)
 
 
 class OfferedModels:
@@ -70,7 +72,10 @@ def offer(store: ModelStore, name: str, kind: Kind, backend: str) -> OfferedMode
     tokenizer = ModelTokenizer(store.path(name))
     dimensions = manifest.embedding.dimensions if manifest.embedding else 0
     of_images = image_tokens(store.path(name)) if kind == "vision" else fixed(UNKNOWN_TOKENS)
-    return OfferedModel(manifest.name, kind, tokenizer, manifest.context_tokens, manifest, dimensions, of_images)
+    grammars = CompiledGrammars(store.path(name))
+    return OfferedModel(
+        manifest.name, kind, tokenizer, manifest.context_tokens, manifest, dimensions, of_images, grammars
+    )
 
 
 def offer_all(root: Path, models: Mapping[str, str], backend: str) -> OfferedModels:

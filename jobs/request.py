@@ -6,11 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from engines.base import Kind, Sampling
+from engines.base import Grammar, Kind, Sampling
+from engines.json_schema import schema_grammar
 from jobs.record import Lane
 from scheduler.limits import UserLimits
 
-__all__ = ["EmbedRequest", "GenerateRequest", "Image", "Request", "RerankRequest", "Sampling", "Terms"]
+__all__ = [
+    "EmbedRequest",
+    "GenerateRequest",
+    "Grammar",
+    "Image",
+    "Request",
+    "RerankRequest",
+    "Sampling",
+    "Terms",
+    "Tools",
+    "schema_grammar",
+]
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,18 @@ class Terms:
     #: For waiting and running together; None for no such limit.
     timeout_s: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Functions that the answer may call, as chat templates know them: `{"type": "function", "function": {"name",
+    "parameters", …}}`."""
+
+    offered: tuple[Mapping[str, Any], ...] = ()
+    #: Names of those of which one must be called; none where that is the model's choice.
+    forced: tuple[str, ...] = ()
+    #: Whether several may be called in one answer, where one must be.
+    many: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,6 +80,12 @@ class GenerateRequest:
     prompt: str = ""
     #: The field that holds the text, for errors.
     param: str = "messages"
+    #: What the answer must be, and the field that says so.
+    grammar: Grammar | None = None
+    grammar_param: str = ""
+    tools: Tools = Tools()
+    #: Whether the model thinks before it answers, and the caller gets the thoughts; None for both as the model does.
+    thinking: bool | None = None
     answer: Mapping[str, Any] = field(default_factory=dict)
 
 

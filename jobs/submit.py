@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from engines import wire
-from engines.base import EmbedTask, GenerateTask, RerankTask, Task
-from engines.errors import PromptError
+from engines.base import EmbedTask, GenerateTask, Grammar, RerankTask, Task
+from engines.devices import family
+from engines.errors import GrammarError, GrammarsBusy, PromptError
 from jobs import keys
-from jobs.errors import BadPrompt, PromptTooLong, refusal
+from jobs.chat import prompt_of
+from jobs.errors import BadPrompt, CompilerBusy, PromptTooLong, refusal
 from jobs.models import OfferedModel, OfferedModels
+from jobs.reading import to_answer
 from jobs.record import Job, new_id
 from jobs.reports import Report
 from jobs.request import EmbedRequest, GenerateRequest, Request, RerankRequest, Terms
@@ -58,7 +62,7 @@ class Submitter:
         job_id = new_id("job")
         model = self._models.get(request.model, *request.kinds)
         try:
-            task, prompt_tokens = self._task(job_id, request, model)
+            task, prompt_tokens, reading = self._task(job_id, request, model)
             longest_answer = task.sampling.max_tokens if isinstance(task, GenerateTask) else 0
         except PromptError as error:
             raise BadPrompt(str(error), request.param) from error
@@ -81,7 +85,7 @@ class Submitter:
             ttl_s=limits.result_ttl_s if terms.detached else limits.reply_ttl_s,
             run_timeout_ms=_milliseconds(terms.run_timeout_s, limits.run_timeout_s),
             metadata=dict(terms.metadata),
-            answer=dict(request.answer),
+            answer={**request.answer, **reading},
         )
 
     def enqueue(self, job: Job, user: UserLimits = NO_LIMITS) -> Admission:
@@ -91,35 +95,57 @@ class Submitter:
             raise refusal(admission, user, self._limits.max_queued, job.reserved_tokens)
         return admission
 
-    def _task(self, job_id: str, request: Request, model: OfferedModel) -> tuple[Task, int]:
+    def _task(self, job_id: str, request: Request, model: OfferedModel) -> tuple[Task, int, dict[str, Any]]:
+        """The engine's task, the prompt's tokens, and what the answer is to be read by."""
         if isinstance(request, GenerateRequest):
             return self._generate_task(job_id, request, model)
         if isinstance(request, RerankRequest):
-            return rerank_task(job_id, request, model)
-        return embed_task(job_id, request, model)
+            return (*rerank_task(job_id, request, model), {})
+        return (*embed_task(job_id, request, model), {})
 
     def _generate_task(
         self, job_id: str, request: GenerateRequest, model: OfferedModel
-    ) -> tuple[GenerateTask, int]:
-        special = not request.messages
+    ) -> tuple[GenerateTask, int, dict[str, Any]]:
         context, longest_prompt = self._token_limits(model)
+        images: tuple[str, ...] = ()
+        ids = None
         if model.kind == "vision" or has_images(request):
             prompt, images, count = vision_prompt(request, model, longest_prompt)
-            ids = None
         else:
-            images = ()
-            prompt = model.tokenizer.render(request.messages) if request.messages else request.prompt
-            ids = model.tokenizer.encode(prompt, special)
-            [count] = [len(ids)] if ids is not None else model.tokenizer.count([prompt], longest_prompt, special)
+            prompt = prompt_of(request, model)
+            ids = model.tokenizer.encode(prompt.text, prompt.special)
+            [count] = [len(ids)] if ids else model.tokenizer.count([prompt.text], longest_prompt, prompt.special)
         if count == 0:
             raise BadPrompt("The prompt has no tokens.", request.param)
         if count > min(longest_prompt, context - 1):
             raise PromptTooLong(count, min(longest_prompt, context - 1), request.param)
+        if prompt.grammar is not None:
+            self._check_grammar(prompt.grammar, prompt.param, model)
         wanted = request.sampling.max_tokens or self._limits.default_max_tokens
         sampling = replace(request.sampling, max_tokens=min(wanted, context - count))
+        task = GenerateTask(
+            job_id,
+            prompt.text,
+            sampling,
+            add_special_tokens=prompt.special,
+            grammar=prompt.grammar,
+            images=images,
+            kept_tokens=prompt.kept_tokens,
+        )
         if ids is not None:
-            return GenerateTask(job_id, "", sampling, ids), count
-        return GenerateTask(job_id, prompt, sampling, add_special_tokens=special, images=images), count
+            task = replace(task, prompt="", prompt_ids=ids, add_special_tokens=False)
+        return task, count, to_answer(prompt.reading)
+
+    def _check_grammar(self, grammar: Grammar, param: str, model: OfferedModel) -> None:
+        devices = {family(r.device) for r in self._reports() if r.engine == model.kind and r.device}
+        if devices == {"NPU"}:
+            raise BadPrompt("The NPU, where this model runs, cannot be made to answer in a given form.", param)
+        try:
+            model.grammars.check(grammar)
+        except GrammarsBusy as error:
+            raise CompilerBusy(str(error)) from error
+        except GrammarError as error:
+            raise BadPrompt(str(error), param) from error
 
     def _token_limits(self, model: OfferedModel) -> tuple[int, int]:
         """Tokens in all, and of prompt, that every worker for this model can take."""

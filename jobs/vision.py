@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from engines.image_tags import image_tag, untagged, without_tags
+from jobs.chat import Prompt
 from jobs.errors import BadPrompt
 from jobs.models import OfferedModel
+from jobs.reading import Reading
 from jobs.request import GenerateRequest, Image
 
 
@@ -15,19 +17,24 @@ def has_images(request: GenerateRequest) -> bool:
     return any(isinstance(message.get("content"), tuple) for message in request.messages)
 
 
-def vision_prompt(request: GenerateRequest, model: OfferedModel, limit: int) -> tuple[str, tuple[str, ...], int]:
-    """The prompt as text, its images, and its tokens with theirs: of a text of over `limit` tokens, as many as show it.
+def vision_prompt(request: GenerateRequest, model: OfferedModel, limit: int) -> tuple[Prompt, tuple[str, ...], int]:
+    """The prompt, its images, and its tokens with theirs: of a text of over `limit` tokens, as many as show it.
 
-    Raises `BadPrompt` for images to a model that knows none, and `PromptError`.
+    Raises `BadPrompt` for images to a model that knows none and for what vision models are not asked for here, and
+    `PromptError`.
     """
     if model.kind != "vision":
         raise BadPrompt(f"Images are not served by this model: {model.name} takes text only.", request.param)
+    if request.tools.offered:
+        raise BadPrompt(f"Tools are not served by this model: {model.name} is for images.", "tools")
+    if request.grammar is not None:
+        raise BadPrompt(f"{model.name} is for images and follows no form.", request.grammar_param)
     images: list[Image] = []
     messages = [_with_tags(message, images) for message in request.messages]
     prompt = model.tokenizer.render(messages) if messages else untagged(request.prompt)
     [count] = model.tokenizer.count([without_tags(prompt)], limit, special=not messages)
     count += sum(model.image_tokens(image.width, image.height) for image in images)
-    return prompt, tuple(image.data for image in images), count
+    return Prompt(prompt, not messages, None, "", Reading()), tuple(image.data for image in images), count
 
 
 def _with_tags(message: Mapping[str, Any], images: list[Image]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from marshmallow import Schema
 
+from api.answers.reader import Call, Part, Text, Thought
 from api.errors import Problem
 from jobs.record import Job
 from jobs.request import Request
@@ -26,17 +27,35 @@ class Stream(ABC):
     def opening(self) -> str:
         """What comes before the first token; may be empty."""
 
+    def part(self, part: Part) -> str:
+        """A part of the answer."""
+        match part:
+            case Text():
+                return self.token(part.text)
+            case Thought():
+                return self.thought(part.text)
+            case Call():
+                return self.call(part)
+
     @abstractmethod
     def token(self, text: str) -> str:
         """New text."""
+
+    @abstractmethod
+    def thought(self, text: str) -> str:
+        """New text of the model's thoughts."""
+
+    @abstractmethod
+    def call(self, call: Call) -> str:
+        """A tool call."""
 
     @abstractmethod
     def waiting(self, note: str) -> str:
         """Something valid to say while nothing happens; `note` says what is awaited."""
 
     @abstractmethod
-    def end(self, job: Job) -> str:
-        """The end of a job that has a result."""
+    def end(self, job: Job, calls: int = 0) -> str:
+        """The end of a job that has a result, with so many calls in it."""
 
     @abstractmethod
     def error(self, problem: Problem) -> str:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from api.answers.reader import Call, answer_of
+from api.dialects import structured
 from api.dialects.base import Body, Json, Operation, Stream, given
 from api.dialects.openai import floats
+from api.dialects.tools import tools_of, with_ids
 from api.errors import Problem, ollama_body
 from api.schemas import ollama as schemas
 from api.schemas.fields import Picture
@@ -54,8 +59,35 @@ def sampling(body: Body) -> Sampling:
 
 
 def chat_request(body: Body) -> GenerateRequest:
-    messages = tuple({"role": m["role"], "content": content(m["content"] or "", m)} for m in body["messages"])
-    return GenerateRequest(CHAT, body["model"], sampling(body), messages=messages)
+    grammar, param = structured.of_ollama(body)
+    return GenerateRequest(
+        CHAT,
+        body["model"],
+        sampling(body),
+        messages=with_ids(map(template_message, body["messages"])),
+        grammar=grammar,
+        grammar_param=param,
+        tools=tools_of(body),
+        thinking=thinking(body),
+    )
+
+
+def template_message(message: Body) -> Json:
+    """A message as chat templates know it."""
+    found: Json = {"role": message["role"], "content": content(message["content"] or "", message)}
+    if message.get("tool_calls"):
+        found["tool_calls"] = [{"type": "function", "function": call["function"]} for call in message["tool_calls"]]
+    if message.get("thinking"):
+        found["reasoning_content"] = message["thinking"]
+    if message.get("tool_name"):
+        found["name"] = message["tool_name"]
+    return found
+
+
+def thinking(body: Body) -> bool | None:
+    """Levels, which some models know, are as good as yes."""
+    wanted = body.get("think")
+    return None if wanted is None else bool(wanted)
 
 
 def content(text: str, body: Body) -> str | tuple[str | Picture, ...]:
@@ -67,11 +99,15 @@ def content(text: str, body: Body) -> str | tuple[str | Picture, ...]:
 
 def generate_request(body: Body) -> GenerateRequest:
     """`raw` takes the prompt as it is; else the chat template is put around it, and around `system`."""
+    grammar, param = structured.of_ollama(body)
+    request = GenerateRequest(
+        GENERATE, body["model"], sampling(body), param="prompt", grammar=grammar, grammar_param=param
+    )
     if body.get("raw"):
-        return GenerateRequest(GENERATE, body["model"], sampling(body), prompt=body["prompt"], param="prompt")
+        return replace(request, prompt=body["prompt"])
+    request = replace(request, thinking=thinking(body))
     system = ({"role": "system", "content": body["system"]},) if body.get("system") else ()
-    messages = (*system, {"role": "user", "content": content(body["prompt"], body)})
-    return GenerateRequest(GENERATE, body["model"], sampling(body), messages=messages, param="prompt")
+    return replace(request, messages=(*system, {"role": "user", "content": content(body["prompt"], body)}))
 
 
 def embed_request(body: Body) -> EmbedRequest:
@@ -88,8 +124,16 @@ def timestamp(unix_ms: int) -> str:
     return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
-def _text(endpoint: str, text: str) -> Json:
-    return {"message": {"role": "assistant", "content": text}} if endpoint == CHAT else {"response": text}
+def _text(endpoint: str, text: str, thoughts: str = "", calls: Sequence[Call] = ()) -> Json:
+    more: Json = {"thinking": thoughts} if thoughts else {}
+    if endpoint != CHAT:
+        return {"response": text, **more}
+    if calls:
+        more["tool_calls"] = [
+            {"id": c.id, "function": {"index": c.index, "name": c.name, "arguments": json.loads(c.arguments)}}
+            for c in calls
+        ]
+    return {"message": {"role": "assistant", "content": text, **more}}
 
 
 def _counters(job: Job) -> Json:
@@ -113,8 +157,9 @@ def _frame(job: Job, at_ms: int) -> Json:
 
 
 def text_result(job: Job) -> Json:
-    assert job.outcome is not None
-    return {**_frame(job, job.ended_ms), **_text(job.endpoint, job.outcome.text), **_counters(job)}
+    answer = answer_of(job)
+    text = _text(job.endpoint, answer.text, answer.thoughts, answer.calls)
+    return {**_frame(job, job.ended_ms), **text, **_counters(job)}
 
 
 def embed_result(job: Job) -> Json:
@@ -163,13 +208,23 @@ class NDJSON(Stream):
         return ""
 
     def token(self, text: str) -> str:
+        return self._chunk(text)
+
+    def thought(self, text: str) -> str:
+        return self._chunk("", text)
+
+    def call(self, call: Call) -> str:
+        return self._chunk("", "", [call])
+
+    def _chunk(self, text: str, thoughts: str = "", calls: Sequence[Call] = ()) -> str:
         now_ms = int(datetime.now(UTC).timestamp() * 1000)
-        return _line({**_frame(self._job, now_ms), **_text(self._job.endpoint, text), "done": False})
+        said = _text(self._job.endpoint, text, thoughts, calls)
+        return _line({**_frame(self._job, now_ms), **said, "done": False})
 
     def waiting(self, note: str) -> str:
         return self.token("")
 
-    def end(self, job: Job) -> str:
+    def end(self, job: Job, calls: int = 0) -> str:
         return _line({**_frame(job, job.ended_ms), **_text(job.endpoint, ""), **_counters(job)})
 
     def error(self, problem: Problem) -> str:

@@ -8,7 +8,10 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from api.answers.reader import Call, answer_of, finish_reason
+from api.dialects import structured
 from api.dialects.base import Body, Json, Operation, Stream, given
+from api.dialects.tools import arguments_of, tools_of
 from api.errors import Problem, openai_body
 from api.schemas import openai as schemas
 from jobs.models import OfferedModel
@@ -46,13 +49,29 @@ def sampling(body: Body) -> Sampling:
 
 
 def chat_request(body: Body) -> GenerateRequest:
-    return GenerateRequest(CHAT, body["model"], sampling(body), messages=tuple(map(template_message, body["messages"])))
+    grammar, param = structured.of_openai(body)
+    return GenerateRequest(
+        CHAT,
+        body["model"],
+        sampling(body),
+        messages=tuple(map(template_message, body["messages"])),
+        grammar=grammar,
+        grammar_param=param,
+        tools=tools_of(body),
+        thinking=(body.get("chat_template_kwargs") or {}).get("enable_thinking"),
+    )
 
 
 def template_message(message: Body) -> Json:
-    """A message as chat templates know it: `developer` is their `system`, and content is always text."""
+    """A message as chat templates know it: `developer` is their `system`, content is text, arguments are objects."""
     role = "system" if message["role"] == "developer" else message["role"]
-    return {"role": role, "content": message["content"] or "", **given(message, "tool_calls", "tool_call_id")}
+    found: Json = {"role": role, "content": message["content"] or ""}
+    if message.get("tool_calls"):
+        found["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": arguments_of(call["function"]["arguments"])}}
+            for call in message["tool_calls"]
+        ]
+    return {**found, **given(message, "tool_call_id", "reasoning_content")}
 
 
 def completion_request(body: Body) -> GenerateRequest:
@@ -91,10 +110,21 @@ def _frame(job: Job, prefix: str, kind: str) -> Json:
 
 def chat_result(job: Job) -> Json:
     assert job.outcome is not None
-    message = {"role": "assistant", "content": job.outcome.text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": job.outcome.finish_reason}
+    answer = answer_of(job)
+    message: Json = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.thoughts:
+        message["reasoning_content"] = answer.thoughts
+    if answer.calls:
+        message["content"] = answer.text or None
+        message["tool_calls"] = [tool_call(call) for call in answer.calls]
+    reason = finish_reason(job, len(answer.calls))
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
     body = {**_frame(job, "chatcmpl-", "chat.completion"), "choices": [choice], "usage": usage(job.outcome.usage)}
     return _with_incomplete(job, body)
+
+
+def tool_call(call: Call) -> Json:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def completion_result(job: Job) -> Json:
@@ -172,12 +202,18 @@ class SSE(Stream):
     def token(self, text: str) -> str:
         return self._before + json.dumps(text, ensure_ascii=False) + self._after
 
+    def thought(self, text: str) -> str:
+        return self._chunk({"reasoning_content": text}, "")
+
+    def call(self, call: Call) -> str:
+        return self._chunk({"tool_calls": [{"index": call.index, **tool_call(call)}]}, "")
+
     def waiting(self, note: str) -> str:
         return f": {note}\n\n"
 
-    def end(self, job: Job) -> str:
+    def end(self, job: Job, calls: int = 0) -> str:
         assert job.outcome is not None
-        last = self._chunk({}, "", job.outcome.finish_reason, job)
+        last = self._chunk({}, "", finish_reason(job, calls), job)
         if self._with_usage:
             last += data({**self._frame, "choices": [], "usage": usage(job.outcome.usage)})
         return last + "data: [DONE]\n\n"

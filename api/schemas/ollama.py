@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import fields, validate
+from marshmallow import ValidationError, fields, validate, validates_schema
 
 from api.schemas.fields import MAX_TOKENS, MAX_WHOLE, MODEL, Body, Flag, Number, Object, Some, Stops, Text, Whole
+from api.schemas.structured import Format
+from api.schemas.tools import Arguments, ToolList, check_choice
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -30,30 +32,56 @@ class Options(Object):
 IMAGES: dict[str, Any] = {"load_default": list}
 
 
+class FunctionCall(Object):
+    name = Text(required=True, validate=validate.Length(1, 200))
+    arguments = Arguments(load_default=dict)
+
+
+class ToolCall(Object):
+    function = fields.Nested(FunctionCall, required=True)
+
+
+class Think(fields.Field[bool | str]):
+    """true, false, or a level."""
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: object) -> bool | str:
+        if not isinstance(value, bool) and value not in ("low", "medium", "high"):
+            raise ValidationError("Not true, false, low, medium or high.")
+        return value
+
+
 class Message(Body):
     role = Text(required=True, validate=validate.OneOf(ROLES))
     content = Text(load_default="")
     images = Some(Text(), 1024, **IMAGES)
+    thinking = Text()
+    tool_calls = Some(fields.Nested(ToolCall), 128)
+    tool_name = Text(validate=validate.Length(max=200))
 
 
 class Generation(Body):
     model = Text(**MODEL)
     stream = Flag(load_default=True)
     options = fields.Nested(Options)
+    format = Format()
+    think = Think()
 
 
 class Chat(Generation):
-    unsupported = {"tools": ([],), "format": ("",), "think": (False,), "logprobs": (False,), "top_logprobs": (0,)}
+    unsupported = {"logprobs": (False,), "top_logprobs": (0,)}
 
     messages = fields.List(fields.Nested(Message), load_default=list)
+    tools = ToolList()
+
+    @validates_schema
+    def check_tools(self, data: Any, **kwargs: Any) -> None:
+        check_choice(data)
 
 
 class Generate(Generation):
     unsupported = {
-        "format": ("",),
         "suffix": ("",),
         "template": ("",),
-        "think": (False,),
         "logprobs": (False,),
         "top_logprobs": (0,),
     }

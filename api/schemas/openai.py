@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError, fields, validate, validates_schema
 
 from api.schemas.fields import (
     MAX_TOKENS,
@@ -21,6 +21,8 @@ from api.schemas.fields import (
     Text,
     Whole,
 )
+from api.schemas.structured import ResponseFormat, StructuredOutputs
+from api.schemas.tools import ToolChoice, ToolList, check_choice
 
 #: How many messages or texts one request may hold is a setting, checked in `api.serve`; these bound the rest.
 MAX_METADATA = 16
@@ -77,6 +79,7 @@ class Message(Object):
     content = Content(load_default="")
     tool_calls = Some(fields.Nested(ToolCall), 128)
     tool_call_id = Text(validate=validate.Length(max=200))
+    reasoning_content = Text()
 
 
 class StreamOptions(Object):
@@ -122,27 +125,41 @@ class Generation(Body):
     stop_token_ids = Some(Whole(0, MAX_TOKENS), 64)
 
 
+class TemplateContext(Object):
+    """Variables for the chat template; only this one is handed on."""
+
+    enable_thinking = Flag()
+
+
 class ChatCompletion(Generation):
     unsupported = {
         "n": (1,),
         "logprobs": (False,),
         "top_logprobs": (0,),
-        "tools": ([],),
-        "tool_choice": ("none", "auto"),
         "functions": ([],),
         "function_call": ("none", "auto"),
-        "response_format": ({"type": "text"},),
         "logit_bias": ({},),
         "modalities": (["text"],),
         "audio": (),
         "prediction": (),
         "web_search_options": (),
-        "structured_outputs": (),
     }
 
     messages = fields.List(fields.Nested(Message), required=True, validate=validate.Length(min=1))
     max_completion_tokens = Whole(1, MAX_TOKENS)
     metadata = Metadata()
+    tools = ToolList()
+    tool_choice = ToolChoice()
+    parallel_tool_calls = Flag()
+    chat_template_kwargs = fields.Nested(TemplateContext)
+    response_format = fields.Nested(ResponseFormat)
+    structured_outputs = fields.Nested(StructuredOutputs)
+
+    @validates_schema
+    def check_one_form(self, data: Any, **kwargs: Any) -> None:
+        check_choice(data)
+        if data.get("structured_outputs") and data.get("response_format", {}).get("type", "text") != "text":
+            raise ValidationError("Not together with response_format.", "structured_outputs")
 
 
 class Prompt(fields.Field[str]):
@@ -167,6 +184,8 @@ class Completion(Generation):
         "echo": (False,),
         "suffix": ("",),
         "logit_bias": ({},),
+        "response_format": ({"type": "text"},),
+        "structured_outputs": (),
     }
 
     prompt = Prompt(required=True)

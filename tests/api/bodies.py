@@ -51,6 +51,16 @@ CHAT: dict[str, Any] = {
         {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
     ],
     "max_completion_tokens": 2,
+    "tools": [
+        {
+            "type": "function",
+            "function": {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"a": {}}}},
+        }
+    ],
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "chat_template_kwargs": {"enable_thinking": False},
+    "response_format": {"type": "text"},
     "metadata": {"a": "b"},
     **SAMPLING,
 }
@@ -74,7 +84,13 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "/api/chat": {
         "model": FAKE_LLM,
-        "messages": [{"role": "user", "content": "Hello"}],
+        "messages": [
+            {"role": "user", "content": "Hello"},
+            {"role": "assistant", "thinking": "x", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]},
+            {"role": "tool", "tool_name": "f", "content": "1"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+        "think": False,
         "stream": False,
         "options": OPTIONS,
     },
@@ -83,6 +99,8 @@ BODIES: dict[str, dict[str, Any]] = {
         "prompt": "Hello",
         "system": "Be brief.",
         "raw": False,
+        "format": {"type": "object", "properties": {"a": {"enum": [1]}}, "pattern": "(a)"},
+        "think": True,
         "stream": False,
         "options": OPTIONS,
     },

@@ -68,7 +68,7 @@ def test_messages_become_what_chat_templates_know():
     request = openai.chat_request(openai_schemas.ChatCompletion().load(chat(messages=messages)))
     assert request.messages == (
         {"role": "system", "content": "ab"},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "assistant", "content": "", "tool_calls": [{**call, "function": {"name": "f", "arguments": {}}}]},
         {"role": "tool", "content": "4", "tool_call_id": "c"},
     )
 

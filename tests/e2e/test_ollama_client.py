@@ -66,8 +66,8 @@ def test_errors(ollama_client):
     assert (missing.value.error, missing.value.status_code) == ("model 'nope' not found", 404)
     with pytest.raises(ollama.ResponseError, match="temperature"):
         ollama_client.chat(FAKE_LLM, HELLO, options={"temperature": -1})
-    with pytest.raises(ollama.ResponseError, match="tools"):
-        ollama_client.chat(FAKE_LLM, HELLO, tools=[len])
+    with pytest.raises(ollama.ResponseError, match="images"):
+        ollama_client.chat(FAKE_LLM, [{"role": "user", "content": "x", "images": [b"x"]}])
 
 
 def test_every_line_is_an_object_and_null_means_the_default(http):

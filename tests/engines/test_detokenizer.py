@@ -176,3 +176,17 @@ def test_a_real_tokenizers_tokens_give_exactly_the_text(tokenizer, text):
     parts = stream_all(tokenizer.decode, tokens)
     assert "".join(parts) == whole
     assert not any("\ufffd" in part for part in parts)
+
+
+def test_kept_special_tokens_are_text_and_the_others_are_not():
+    special = {90: "<call>", 91: "<end>"}
+
+    def decode(sequences, skip_special_tokens=True):
+        known = {} if skip_special_tokens else special
+        return ["".join(known.get(i, "" if i in special else chr(i)) for i in ids) for ids in sequences]
+
+    plain, keeps = TextStream(), TextStream(left_out=frozenset({91}))
+    for token in (65, 90, 66, 91):
+        texts = advance_all(decode, [plain, keeps], [[token], [token]])
+        assert texts == {65: ["A", "A"], 90: ["", "<call>"], 66: ["B", "B"], 91: ["", ""]}[token]
+    assert finish_all(decode, [keeps, plain]) == ["", ""]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from engines import special_tokens
 from engines.base import GenerateTask, Sampling
+from engines.detokenizer import TextStream, advance_all, finish_all
 from engines.generation import input_ids
-from engines.special_tokens import BREAK, broken
+from engines.special_tokens import BREAK, SpecialTexts, broken
 from engines.tokenizer import SLICE_CHARS, ModelTokenizer
 
 TINY = Path(__file__).parents[1] / "fixtures" / "models" / "tiny-llama"
@@ -97,3 +98,15 @@ def test_everything_in_a_message_is_looked_at():
 
 def test_a_break_that_a_template_has_escaped_is_one():
     assert special_tokens.rendered(json.dumps("a" + BREAK + "b")) == f'"a{BREAK}b"'
+
+
+def test_all_special_tokens_but_those_that_are_kept_are_left_out(raw):
+    special = SpecialTexts(raw)
+    start, end = (raw.get_vocab()[text] for text in (b"<|im_start|>", b"<|im_end|>"))
+    left_out = special.all_but(("<|im_start|>",))
+    assert left_out is not None and end in left_out and start not in left_out
+    assert special.all_but(()) is None
+    stream = TextStream(left_out=left_out)
+    ids = [start, *raw.encode("a b", add_special_tokens=False).input_ids.data[0].tolist(), end]
+    text = "".join(advance_all(raw.decode, [stream, TextStream()], [[i], ids])[0] for i in ids)
+    assert text + finish_all(raw.decode, [stream])[0] == "<|im_start|>a b"

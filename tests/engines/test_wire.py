@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines import wire
-from engines.base import EmbedTask, End, EngineFacts, EngineSpec, GenerateTask, RerankTask, Sampling, Update
+from engines.base import (
+    EmbedTask,
+    End,
+    EngineFacts,
+    EngineSpec,
+    GenerateTask,
+    Grammar,
+    RerankTask,
+    Sampling,
+    Update,
+)
 
 TEXT = st.text(max_size=30)
 TOKENS = st.lists(st.integers(0, 2**31), max_size=5).map(tuple)
@@ -25,7 +35,16 @@ SAMPLING = st.builds(
     ignore_eos=st.booleans(),
 )
 TASKS = st.one_of(
-    st.builds(GenerateTask, id=TEXT, prompt=TEXT, sampling=SAMPLING, add_special_tokens=st.booleans(), resume=TOKENS),
+    st.builds(
+        GenerateTask,
+        id=TEXT,
+        prompt=TEXT,
+        sampling=SAMPLING,
+        add_special_tokens=st.booleans(),
+        resume=TOKENS,
+        grammar=st.none() | st.builds(Grammar, kind=st.sampled_from(["json_schema", "regex"]), text=TEXT),
+        kept_tokens=st.lists(TEXT, max_size=2).map(tuple),
+    ),
     st.builds(EmbedTask, id=TEXT, texts=st.lists(TEXT, max_size=4).map(tuple), token_counts=TOKENS),
     st.builds(
         RerankTask,

@@ -7,10 +7,11 @@ import pytest
 
 from engines.base import Sampling
 from engines.errors import PromptError
-from engines.tokenizer import FakeTokenizer
+from engines.tokenizer import NO_CONTEXT, FakeTokenizer
 from jobs import reports
 from jobs.errors import (
     BadPrompt,
+    CompilerBusy,
     JobRefused,
     PromptTooLong,
     QueueFull,
@@ -105,7 +106,7 @@ def test_the_shortest_limit_of_the_workers_counts(submitter, redis):
 
 def test_a_template_that_does_not_take_the_messages_is_the_callers_error(store):
     class Strict(FakeTokenizer):
-        def render(self, messages):
+        def render(self, messages, tools=(), context=NO_CONTEXT):
             raise PromptError("roles must alternate")
 
     models = OfferedModels([OfferedModel("m", "llm", Strict(), 100)])
@@ -153,7 +154,7 @@ def test_more_dimensions_than_the_model_has_are_refused(submitter):
 
 
 def test_every_refusal_is_one_family():
-    assert {UnknownModel, BadPrompt, PromptTooLong, TryLater} == set(JobRefused.__subclasses__())
+    assert {UnknownModel, BadPrompt, PromptTooLong, CompilerBusy, TryLater} == set(JobRefused.__subclasses__())
     assert {QueueFull, UserQueueFull, QuotaUsedUp} == set(TryLater.__subclasses__())
 
 
