@@ -53,7 +53,11 @@ class TooBusy(Exception):
 
 
 class LostSight(Exception):
-    """Redis has been away for long while a caller waited: the accepted job may still run."""
+    """Redis has been away for long while a caller waited: the accepted job `job_id` may still run."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
 
 
 class ServerStops(Exception):
@@ -123,7 +127,7 @@ def problem_of(error: Exception) -> Problem:
             log.warning("Redis is away: %s", error)
             return Problem(503, "The queue is away for the moment.", "server_error", "unavailable", headers=RETRY)
         case LostSight():
-            text = "The queue is away for the moment; the job may still run."
+            text = f"The queue is away for the moment; {error.job_id} may still run."
             return Problem(503, text, "server_error", "unavailable", headers=NO_RETRY)
         case ServerStops():
             if not error.job_id:

@@ -33,3 +33,5 @@ def _reap(reapers: list[Reaper]) -> None:
                 reaper.run()
         except RedisError as error:
             log.warning("cannot look for late jobs: %s", error)
+        except Exception:
+            log.exception("an error while looking for late jobs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 
 from redis.exceptions import RedisError
 
@@ -43,7 +44,7 @@ class Unwanted:
         and not have looked at it."""
         with self._lock:
             if len(self._kept) < MOST_KEPT:
-                self._kept.setdefault(job.id, (job, 0))
+                self._kept.setdefault(job.id, (replace(job, task=""), 0))  # Its prompt may be large.
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._work, name="unwanted-jobs", daemon=True).start()

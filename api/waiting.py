@@ -107,7 +107,7 @@ class Waiter:
             except RedisError as error:
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > AWAY_S:
-                    raise LostSight from error
+                    raise self._lost_sight() from error
                 yield None
                 time.sleep(LOOK_S)
 
@@ -140,8 +140,13 @@ class Waiter:
                 return self._services.store.get(self.job.id) or self.job
             except RedisError as error:
                 if time.monotonic() > give_up_at:
-                    raise LostSight from error
+                    raise self._lost_sight() from error
                 time.sleep(LOOK_S)
+
+    def _lost_sight(self) -> LostSight:
+        """The client is told that its job may still run, so it must."""
+        self._cancel_on_leave = False
+        return LostSight(self.job.id)
 
     def close(self) -> None:
         """Give the place back; if the job is not done, its client has left. Any number of times, from any thread."""

@@ -1,6 +1,8 @@
 """The API under gunicorn: threads, because most of them only wait for the next token of a stream."""
 
 import os
+import socket
+import struct
 import threading
 import time
 from functools import partial
@@ -23,6 +25,9 @@ HUNG_AFTER_S = 60
 
 #: For requests of a client that comes back; shorter than the 75 s or so of common proxies before us.
 IDLE_CONNECTION_S = 30
+
+#: What a client gets to go on with a request it has begun, or with taking its answer.
+SILENT_CLIENT_S = 30
 
 #: A process that is told to end is gone after this part of `shutdown_s`; `serve` kills it after 0.4 of it.
 DRAIN_PART = 0.3
@@ -86,6 +91,9 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
     def handle(self, conn: Any) -> Any:
         """Serve a connection in a thread of the pool, its last goodbye included, in which gunicorn gives the client two
         seconds to close: its own would take them in the thread that accepts, and keep everybody waiting."""
+        # Who sends no more of a request, or takes no more of an answer, gives the thread back after that time.
+        for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            conn.sock.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", SILENT_CLIENT_S, 0))
         goes_on = super().handle(conn)
         if goes_on is False:
             conn.close(graceful=True)

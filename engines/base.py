@@ -198,5 +198,9 @@ class Engine(ABC):
     def step(self) -> list[Update]:
         """Advance every task; blocks for one step of the device. An exception means that the engine is broken."""
 
+    #: Whether the last `step()` brought the device forward. Who waits for it in steps says no, or it would look alive
+    #: when it hangs.
+    moved: bool = True
+
     def close(self) -> None:  # noqa: B027 - most engines have nothing to close
         """Free the device."""

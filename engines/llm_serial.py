@@ -88,7 +88,9 @@ class SerialLLM(Engine):
         try:
             item = self._sink.tokens.get(timeout=STEP_WAIT_S)
         except queue.Empty:
+            self.moved = False
             return []
+        self.moved = True
         return self._take(item)
 
     def _start(self, task: GenerateTask) -> None:

@@ -39,7 +39,7 @@ def serve(connection: Connection) -> None:
     while True:
         take_commands(connection, engine)
         updates = engine.step()
-        if updates or time.monotonic() - sent >= BEAT_S:
+        if updates or (engine.moved and time.monotonic() - sent >= BEAT_S):
             wire.send(connection, "step", wire.updates_to(updates))
             sent = time.monotonic()
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from engines.slices import groups
+
 #: A noncharacter, which Unicode keeps for such uses: no text that is meant for others has it.
 BREAK = "\ufdd0"
 #: As templates that write JSON may spell it.
@@ -27,6 +29,8 @@ def special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
         texts = {text for text in special_texts(tokenizer).values() if len(text) > 1}
     except RuntimeError:
         return None
+    # What would be taken for a break of ours in a rendered prompt is broken, too.
+    texts |= {_ESCAPED_BREAK} if texts else set()
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None
 
 
@@ -85,9 +89,22 @@ def rendered(prompt: str) -> str:
 
 
 def encode(tokenizer: Any, text: str, special: bool) -> list[int]:
-    """A prompt's tokens; those that the tokenizer adds by itself, with `special`, at the beginning only."""
+    """A prompt's tokens. With `special` it is a text as its caller wrote it, not one that was rendered: the tokenizer
+    adds its own tokens, and nothing is broken in it."""
+    if special:
+        return _encode_one(tokenizer, text.replace(BREAK, ""), True)
+    pieces = [piece for piece in text.split(BREAK) if piece]
     ids: list[int] = []
-    for number, piece in enumerate(text.split(BREAK)):
-        if piece or number == 0:
-            ids += tokenizer.encode(piece, add_special_tokens=special and number == 0).input_ids.data[0].tolist()
+    for group in groups(pieces or [""]):
+        if len(group) == 1:
+            ids += _encode_one(tokenizer, group[0], False)
+            continue
+        made = tokenizer.encode(group, add_special_tokens=False, padding_side="right")
+        for row, length in zip(made.input_ids.data, made.attention_mask.data.sum(axis=1), strict=True):
+            ids += row[:length].tolist()
+    return ids
+
+
+def _encode_one(tokenizer: Any, text: str, special: bool) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=special).input_ids.data[0].tolist()
     return ids

@@ -7,7 +7,7 @@ long ones are counted in slices, and the count stops once it is over the limit.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -16,9 +16,7 @@ from typing import Any, Protocol
 from engines import special_tokens
 from engines.chat_format import HERMES, ChatFormat, of_template
 from engines.errors import PromptError, reason_of
-
-#: Characters encoded in one go: a few ms at most.
-SLICE_CHARS = 16_384
+from engines.slices import SLICE_CHARS, groups
 
 #: A tokenizer's work is tiny: more threads cost four times the CPU and win nothing.
 PROPERTIES = {"INFERENCE_NUM_THREADS": 1}
@@ -111,7 +109,7 @@ class ModelTokenizer:
         return total
 
     def _lengths(self, texts: list[str], special: bool) -> list[int]:
-        if len(texts) == 1 and special_tokens.BREAK in texts[0]:
+        if len(texts) == 1 and not special and special_tokens.BREAK in texts[0]:
             return [len(special_tokens.encode(self._tokenizer, texts[0], special))]
         mask = self._tokenizer.encode(texts, add_special_tokens=special).attention_mask.data
         lengths = [int(length) for length in mask.sum(axis=1)]
@@ -136,20 +134,6 @@ class ModelTokenizer:
             return int(max(self._tokenizer.get_vocab().values())) + 1
         except RuntimeError as error:  # A model may come without a detokenizer.
             raise PromptError("This model takes text only, no token ids.") from error
-
-
-def groups(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The texts in order, in groups that are encoded in one go: up to `SLICE_CHARS` characters when padded, or one."""
-    group: list[str] = []
-    longest = 0
-    for text in texts:
-        longest = max(longest, len(text))
-        if group and longest * (len(group) + 1) > SLICE_CHARS:
-            yield group
-            group, longest = [], len(text)
-        group.append(text)
-    if group:
-        yield group
 
 
 class FakeTokenizer:

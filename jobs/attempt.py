@@ -58,6 +58,8 @@ class Attempt:
         self.given = False
         #: Whether an engine died under it, and it has made nothing new since.
         self.suspect = job.crashes > 0
+        #: The crash that was last counted for it together with others, of whom only one may be the cause.
+        self.shared_crash = ""
         #: When it was made, monotonic seconds.
         self.begun = time.monotonic()
         #: When the job's record was last written, monotonic seconds.
@@ -126,6 +128,7 @@ class Attempt:
         """What `unpublished` gave is in Redis."""
         if self._has_news:
             self._events_published += 1
+        if self._has_news or self._vectors:
             self.suspect = False
         self._tokens_published = len(self._tokens)
         self._unpublished_text = ""

@@ -197,10 +197,13 @@ class EngineHost:
         message = f"The engine crashed {MAX_CRASHES} times while this job was running; it is not tried again."
         under_it = [attempt for attempt in self._running.values() if attempt.given]
         crash = f"{self._name} {self._started_at}"
-        blamed = [attempt for attempt in under_it if attempt.suspect] or under_it
+        suspects = [attempt for attempt in under_it if attempt.suspect]
+        blamed = suspects or under_it
         for attempt in under_it:
             attempt.given, attempt.suspect = False, True
+        self._forgive(suspects)
         for attempt in blamed:
+            attempt.shared_crash = "" if suspects else crash
             crashes = self._persist(partial(self._store.count_crash, attempt.job, crash))
             reach("crash_counted")
             if crashes >= MAX_CRASHES:
@@ -208,6 +211,14 @@ class EngineHost:
             attempt.end_if_broken_off()
         self._flush(under_it)
         self._report()
+
+    def _forgive(self, guilty: list[Attempt]) -> None:
+        """The crashes that these were counted for together with others were theirs: take back the others' counts."""
+        crashes = {attempt.shared_crash for attempt in guilty} - {""}
+        for attempt in self._running.values():
+            if attempt.shared_crash in crashes and attempt not in guilty:
+                self._persist(partial(self._store.forgive_crash, attempt.job, attempt.shared_crash))
+                attempt.shared_crash = ""
 
     def _give(self, attempt: Attempt) -> None:
         """Hand an attempt to the engine, or leave it to be given when the engine is ready. Those that an engine died

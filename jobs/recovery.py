@@ -25,7 +25,7 @@ class Reaper:
         self._store = store
         self._engine = engine
         self._popped_since: dict[str, float] = {}
-        self._last_pass = time.monotonic()
+        self._last_pass, self._last_pass_ms = time.monotonic(), now_ms()
         self._hold_off_until = 0.0
 
     def run(self) -> None:
@@ -33,10 +33,11 @@ class Reaper:
         never claimed. Raises redis's errors."""
         now = time.monotonic()
         self._look_around()
-        if now - self._last_pass > LATE_PASS_S:
-            # Redis, or this process, was away: other workers' leases may have run out for no fault of theirs.
+        if max(now - self._last_pass, abs(now_ms() - self._last_pass_ms) / 1000) > LATE_PASS_S:
+            # Redis, or this process, was away, or the machine slept, or its clock was set: other workers' leases may
+            # have run out for no fault of theirs.
             self._hold_off_until = now + LEASE_MS / 1000
-        self._last_pass = now
+        self._last_pass, self._last_pass_ms = now, now_ms()
         if now < self._hold_off_until:
             return
         redis = self._store.redis

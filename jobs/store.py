@@ -30,7 +30,7 @@ WORKER_LOST = JobError("worker_lost", "The worker of this job ended, and no othe
 LIST_TTL_S = 30 * 86_400
 
 _SCRIPTS = Path(__file__).parent / "scripts"
-_NAMES = ("submit", "pick", "claim", "publish", "finish", "cancel", "crash", "requeue", "repop", "position")
+_NAMES = ("submit", "pick", "claim", "publish", "finish", "cancel", "crash", "forgive", "requeue", "repop", "position")
 #: The first line of a script. A Redis that is full lets the jobs it has go on and end, and takes no further one.
 #: See "Script flags" in Redis' documentation of EVAL.
 ALLOW_OOM = "#!lua flags=allow-oom\n"
@@ -156,6 +156,10 @@ class JobStore:
         """Note that the engine crashed while the attempt ran in it; how often that has happened, 0 for an old one.
         `crash` names the crash, so that it counts once."""
         return int(self._run("crash", job.engine, job.id, [job.attempt, crash]))
+
+    def forgive_crash(self, job: Job, crash: str) -> int:
+        """Take back what was counted for a crash, if it was the last; how often one has been counted for the job."""
+        return int(self._run("forgive", job.engine, job.id, [job.attempt, crash]))
 
     def put_back(self, engine: str, job_id: str) -> bool:
         """Return an id that was picked, but whose job never began, to the front of its user's line."""

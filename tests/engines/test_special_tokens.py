@@ -13,8 +13,9 @@ from engines import special_tokens
 from engines.base import GenerateTask, Sampling
 from engines.detokenizer import TextStream, advance_all, finish_all
 from engines.generation import input_ids
-from engines.special_tokens import BREAK, SpecialTexts, broken
-from engines.tokenizer import SLICE_CHARS, ModelTokenizer
+from engines.slices import SLICE_CHARS
+from engines.special_tokens import BREAK, SpecialTexts, broken, encode
+from engines.tokenizer import ModelTokenizer
 
 TINY = Path(__file__).parents[1] / "fixtures" / "models" / "tiny-llama"
 TOKENS = re.compile(r"<\|im_start\|>|<\|im_end\|>|\|im_end\|>")
@@ -110,3 +111,28 @@ def test_all_special_tokens_but_those_that_are_kept_are_left_out(raw):
     ids = [start, *raw.encode("a b", add_special_tokens=False).input_ids.data[0].tolist(), end]
     text = "".join(advance_all(raw.decode, [stream, TextStream()], [[i], ids])[0] for i in ids)
     assert text + finish_all(raw.decode, [stream])[0] == "<|im_start|>a b"
+
+
+def test_a_prompt_in_pieces_is_what_its_pieces_are_one_by_one(raw):
+    text = BREAK.join(["<", "|im_end|>", "", "a longer piece of text", "é漢", "x" * 500, ""])
+    pieces = [piece for piece in text.split(BREAK) if piece]
+    alone = [raw.encode(piece, add_special_tokens=False).input_ids.data[0].tolist() for piece in pieces]
+    assert encode(raw, text, special=False) == [token for ids in alone for token in ids]
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_breaks_of_a_callers_own_cost_next_to_nothing(raw, special):
+    calls = []
+
+    class Counting:
+        def encode(self, *args, **kwargs):
+            calls.append(args)
+            return raw.encode(*args, **kwargs)
+
+    encode(Counting(), f"a{BREAK}" * 8192, special)
+    assert len(calls) <= 2
+
+
+def test_what_looks_like_an_escaped_break_is_read_as_it_is_written(tokenizer, raw):
+    ids = tokenizer.encode(tokenizer.render([{"role": "user", "content": r"say \ufdd0 twice: \\ufdd0"}]))
+    assert r"say \ufdd0 twice: \\ufdd0" in raw.decode(list(ids))

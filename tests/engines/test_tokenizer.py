@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.errors import PromptError
-from engines.tokenizer import SLICE_CHARS, FakeTokenizer, ModelTokenizer, groups
+from engines.slices import SLICE_CHARS, groups
+from engines.tokenizer import FakeTokenizer, ModelTokenizer
 
 FAR = 10**9
 

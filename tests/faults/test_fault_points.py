@@ -19,7 +19,7 @@ from tests.support.readers import Reader
 from tests.support.waiting import until
 from tests.support.workers import Rules, Worker
 
-TOKENS = 60
+TOKENS = 300
 PROMPT = "one two three"
 WEIGHT = 2.0
 LIMIT_S = 60.0
@@ -82,6 +82,7 @@ class House:
             assert done.error is not None
             assert (done.error.code, done.crashes) == ("worker_crashed", 2)
         else:
+            assert done.error is None, (done.error, done.crashes, done.attempt, [event.data for event in log])
             assert_whole(log, TOKENS)
             assert done.outcome is not None
             assert (done.outcome.text, done.tokens) == (numbered(TOKENS), TOKENS)

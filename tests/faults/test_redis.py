@@ -284,3 +284,32 @@ def assert_told_of_memory(answer: httpx.Response) -> None:
     error = error_of(answer)
     assert "memory is full" in error["message"]
     assert error.get("code", "out_of_memory") == "out_of_memory"
+
+
+class Impatient(Server):
+    command = ("-m", "tests.faults.programs.impatient", "serve")
+
+
+def test_a_job_whose_caller_was_told_that_it_may_still_run_does(own_valkey):
+    server = Impatient(redis_url=own_valkey.url, fake_token_ms=20).start()
+    try:
+        server.until_ready()
+        with ThreadPoolExecutor(1) as caller, connect(own_valkey.url) as redis:
+            answer = caller.submit(httpx.post, server.url + CHAT, json=chat(300), timeout=30)
+            until(lambda: redis.zcard("npu:leases:llm"), what="the job's start")
+            own_valkey.kill()
+            told = answer.result()
+        assert (told.status_code, told.headers["x-should-retry"]) == (503, "false")
+        [job_id] = [word for word in error_of(told)["message"].split() if word.startswith("job_")]
+        own_valkey.start()
+
+        def job() -> dict[str, Any]:
+            found = httpx.get(f"{server.url}/v1/jobs/{job_id}", timeout=10)
+            return found.json() if found.status_code == 200 else {}
+
+        until(lambda: job().get("ended_at"), 60, "the job's end")
+        ended = job()
+        assert ended["status"] == "completed"
+        assert fault([ended["result"]["choices"][0]["message"]["content"]], 300) is None
+    finally:
+        closed(server)

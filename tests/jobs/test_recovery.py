@@ -56,6 +56,19 @@ def test_a_job_that_crashes_every_engine_does_not_take_others_with_it(worker, su
     assert_whole(follow(hub, good), 30)
 
 
+def test_two_bad_jobs_one_after_the_other_do_not_end_those_beside_them(worker, submit, store, hub):
+    """The first crash counts for all it hit, until it is known whose it was."""
+    worker(slots=4, fake_token_ms=5)
+    others = [submit("Hello", max_tokens=600) for _ in range(2)]
+    for _ in range(2):
+        in_the_middle(store, others[0])
+        bad = submit("fake:crash", max_tokens=9)
+        assert_whole(follow(hub, bad), 2, "failed")
+        until(lambda: [store.get(job.id).crashes for job in others] == [0, 0], what="the others' acquittal")
+    for job in others:
+        assert_whole(follow(hub, job), 600)
+
+
 def test_a_job_that_crashes_every_engine_ends_alone(worker, submit, store, hub):
     """After a crash those it hit run one by one until each has shown that it is not the cause."""
     worker(slots=4, fake_token_ms=5)
@@ -66,7 +79,7 @@ def test_a_job_that_crashes_every_engine_ends_alone(worker, submit, store, hub):
     assert store.get(bad.id).error.code == "engine_crashed"
     for job in others:
         assert_whole(follow(hub, job), 150)
-        assert store.get(job.id).crashes == 1
+        assert store.get(job.id).crashes == 0
 
 
 def test_a_job_that_a_crash_hit_goes_on_while_others_keep_the_engine_busy(worker, submit, store, hub):

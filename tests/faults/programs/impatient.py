@@ -1,5 +1,5 @@
-"""The `npu-proxy` command, but its API waits a second for a client that takes nothing, not `SEND_WAIT_S`, and the
-system keeps little of what was not taken."""
+"""The `npu-proxy` command, but its API waits a second for a client that sends or takes nothing and for a Redis that is
+away, not `SILENT_CLIENT_S`, `SEND_WAIT_S` and `AWAY_S`, and the system keeps little of what was not taken."""
 
 import dataclasses
 import socket
@@ -32,5 +32,7 @@ if __name__ == "__main__":
     cli.serve.child = child
     cli.api_server.listen = listen_narrowly  # type: ignore[attr-defined]
     api.waiting.SEND_WAIT_S = 1
+    api.waiting.AWAY_S = 1.0
+    cli.api_server.SILENT_CLIENT_S = 1
     sys.argv[0] = "npu-proxy"
     main()
