@@ -79,6 +79,8 @@ class EngineHost:
         self._run_s = 0.0
         self._started_at = self._start_at = self._heard_at = time.monotonic()
         self._reported_at = 0.0
+        #: The first look for lost jobs comes at once, before a slot takes any.
+        self._reaped_at = float("-inf")
 
     def submit(self, attempt: Attempt) -> None:
         """Run an attempt; returns at once, `attempt.over` is set when its end is written."""
@@ -260,6 +262,8 @@ class EngineHost:
         self._flush([a for a in self._running.values() if a.heard <= quiet_since or a in late])
         if time.monotonic() - self._reported_at >= REPORT_S:
             self._report()
+        if time.monotonic() - self._reaped_at >= REPORT_S:
+            self._reaped_at = time.monotonic()
             try:
                 self._reaper.run()
             except RedisError as error:

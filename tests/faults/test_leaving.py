@@ -31,7 +31,8 @@ def real():
     """The real model, one job at a time, so that a job that waits shows when the device is free."""
     server = Server(backend="genai", llm_model=FAKE_LLM, embed_model="", llm_slots=1, keepalive_s=60)
     for folder in ("models", "cache"):
-        (server.data_dir / folder).symlink_to(Settings().data_dir / folder)
+        if (there := Settings().data_dir / folder).exists():
+            (server.data_dir / folder).symlink_to(there)
     server.start()
     try:
         yield server.until_ready(120)
