@@ -210,8 +210,10 @@ class EngineHost:
             reach("crash_counted")
             if crashes >= MAX_CRASHES:
                 attempt.ending = Ending("failed", "failed", JobError("engine_crashed", message))
+        # Also of those to whom no crash is counted: their engine has gone all the same.
+        for attempt in self._running.values():
             attempt.end_if_broken_off()
-        self._flush(under_it)
+        self._flush([a for a in self._running.values() if a in under_it or a.ending is not None])
         self._report()
 
     def _forgive(self, guilty: list[Attempt]) -> None:

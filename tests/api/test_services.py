@@ -7,6 +7,7 @@ from api import services
 from api.services import WorkersView
 from jobs.connection import connect_impatient
 from jobs.store import JobStore
+from tests.support.waiting import until
 
 
 def test_while_one_request_asks_a_silent_redis_for_the_workers_the_others_go_on(own_valkey, monkeypatch):
@@ -17,8 +18,7 @@ def test_while_one_request_asks_a_silent_redis_for_the_workers_the_others_go_on(
         own_valkey.pause()
         asking = threading.Thread(target=view)
         asking.start()
-        while not view._lock.locked():
-            time.sleep(0.001)
+        until(view._lock.locked, what="the question")
         begun = time.monotonic()
         assert view() == []
         assert time.monotonic() - begun < 1

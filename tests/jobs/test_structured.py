@@ -17,6 +17,7 @@ from jobs.submit import Limits, Submitter
 from tests.jobs.test_recovery import in_the_middle
 from tests.support.answers import assert_whole, follow
 from tests.support.waiting import until
+from tests.support.workers import Rules
 
 FORM = Grammar("regex", "[ 0-9]+")
 REQUEST = GenerateRequest("/x", "fake-llm", Sampling(120), prompt="Hello", grammar=FORM, grammar_param="format")
@@ -104,3 +105,15 @@ def test_a_form_that_another_worker_began_is_not_continued(worker, submit_form, 
     done = store.get(job.id)
     assert_whole(log, done.outcome.usage.completion_tokens, "failed")
     assert done.error.code == "cannot_continue"
+
+
+def test_a_form_is_not_continued_either_when_its_engine_hung_for_another_and_was_killed(
+    worker, submit_form, submit, store, hub
+):
+    worker(rules=Rules(engine_grace_s=1.0, report_ms=200), slots=2, fake_token_ms=5)
+    form = submit_form(sampling=Sampling(2000))
+    in_the_middle(store, form)
+    submit("fake:hang", 9, run_timeout_s=0.3)
+    follow(hub, form)
+    done = store.get(form.id)
+    assert (done.error.code, done.crashes) == ("cannot_continue", 0)
